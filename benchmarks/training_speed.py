@@ -1,0 +1,223 @@
+"""How much faster ours trains than the textbook: the seed's row 6, same batches, one run.
+
+    python benchmarks/training_speed.py [--threads 2] [--rounds 3] [--json]
+
+Both start from the same weights and are first held to the same loss and gradients (dropout off);
+then they are timed in turn, forward, backward and update, with the row's dropout on. A round is
+one batch through ours in each precision and through the textbook; what is reported is the median
+round, so that a busy moment of the machine does not decide. `share_of_peak` is the part of the
+machine's measured matrix-product speed that our useful products reach (those on real frames).
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from textbook import TextbookRecognizer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spelldown.model.attention import DotSettings
+from spelldown.model.blocks import ConvSettings, PyramidSettings, TransformerSettings
+from spelldown.model.listener import ListenerSettings
+from spelldown.model.precision import Precision, autocast, resolve_precision
+from spelldown.model.recognizer import Recognizer
+from spelldown.model.speller import SpellerSettings
+
+UTTERANCES, FRAMES, LETTERS, SHORTEST = 32, 1240, 185, 0.3
+CPU = torch.device("cpu")
+# Equal results: relative difference of the loss, and one minus the cosine of the gradients.
+TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (1e-2, 2e-2)}
+
+
+def row6() -> Recognizer:
+    """The model of the seed's sixth row."""
+    d = 256
+    pyramids = [PyramidSettings(width=d // 2, layers=3, dropout=0.3) for _ in range(3)]
+    listener = ListenerSettings(
+        blocks=(
+            ConvSettings(widths=(d, 2 * d, 2 * d), norm="batch"),
+            *pyramids,
+            TransformerSettings(layers=2, heads=2, norm="batch", dropout=0.3),
+        )
+    )
+    speller = SpellerSettings(embedding=d, width=512, layers=3, distribution_layers=3, dropout=0.3)
+    attention = DotSettings(width=d, heads=2)
+    return Recognizer(listener, attention, speller, None, input_width=28, vocabulary=31)
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    """32 utterances, lengths spread evenly from 30 to 100 % of 1,240 frames and 185 letters."""
+    spread = torch.linspace(1, SHORTEST, UTTERANCES)
+    lengths, letters = (spread * FRAMES).long(), (spread * LETTERS).long()
+    frames = torch.randn(UTTERANCES, FRAMES, 28)
+    frames[torch.arange(FRAMES)[None] >= lengths[:, None]] = 0
+    symbols = torch.randint(3, 31, (UTTERANCES, LETTERS + 1))
+    symbols[:, 0] = 1
+    symbols[torch.arange(LETTERS + 1)[None] > letters[:, None]] = 0
+    return frames, lengths, symbols
+
+
+def loss_of(logits: Tensor, symbols: Tensor) -> Tensor:
+    """Cross entropy a symbol, padding left out."""
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), symbols[:, 1:].flatten(), ignore_index=0
+    )
+
+
+def ours_step(model: Recognizer, precision: Precision, data: tuple[Tensor, ...]) -> Tensor:
+    """Loss and gradients of ours."""
+    frames, lengths, symbols = data
+    with autocast(CPU, precision):
+        logits = model(frames, lengths, symbols).logits
+    loss = loss_of(logits, symbols)
+    loss.backward()
+    return loss
+
+
+def textbook_step(model: TextbookRecognizer, data: tuple[Tensor, ...]) -> Tensor:
+    """Loss and gradients of the textbook."""
+    loss = loss_of(model(*data), data[2])
+    loss.backward()
+    return loss
+
+
+def check_equal(precision: Precision, data: tuple[Tensor, ...]) -> dict[str, float]:
+    """Holds ours to the textbook's loss and gradient on four utterances; raises if they differ."""
+    torch.manual_seed(0)
+    model = row6()
+    book = TextbookRecognizer(model)
+    for module in (*model.modules(), *book.modules()):
+        for name in ("rate", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    model.speller.settings = model.speller.settings.model_copy(update={"dropout": 0.0})
+    few = tuple(part[-4:] for part in data)
+    shortest = (few[0][:, : int(few[1].max())], *few[1:])
+    ours = ours_step(model, precision, shortest)
+    mine = torch.cat([model.listener.blocks[0].layers[0].weight.grad.flatten(),
+                      model.speller.embedding.weight.grad.flatten()])  # fmt: skip
+    model.zero_grad()
+    theirs = textbook_step(book, shortest)
+    other = torch.cat([book.conv.layers[0].weight.grad.flatten(),
+                       _embedding_gradient(book, model).flatten()])  # fmt: skip
+    apart = abs(float(ours - theirs)) / float(theirs)
+    turned = 1 - float(functional.cosine_similarity(mine, other, dim=0))
+    allowed = TOLERANCES[precision]
+    if apart > allowed[0] or turned > allowed[1]:
+        raise SystemExit(f"{precision}: results differ: loss {apart:.1e}, gradient {turned:.1e}")
+    return {"loss_difference": apart, "gradient_difference": turned}
+
+
+def _embedding_gradient(book: TextbookRecognizer, model: Recognizer) -> Tensor:
+    gradient = book.speller.embedding.weight.grad
+    assert gradient is not None
+    return gradient
+
+
+def products(model: Recognizer, data: tuple[Tensor, ...]) -> float:
+    """Multiplications and additions of one training step that fall on real frames and letters.
+
+    Backward does twice the work of forward.
+    """
+    _, lengths, symbols = data
+    frames, letters = float(lengths.sum()), float((symbols != 0).sum())
+    total = 0.0
+    for block in model.listener.blocks:
+        frames /= block.reduction
+        weights = sum(p.numel() for p in block.parameters() if p.dim() > 1)
+        total += frames * weights
+    head = model.speller.attention
+    total += frames * (head.key.weight.numel() + head.value.weight.numel())
+    spelling = [*model.speller.cells, model.speller.distribution, head.query]
+    total += letters * sum(p.numel() for part in spelling for p in part.parameters() if p.dim() > 1)
+    return 3 * 2 * total
+
+
+def peak(dtype: torch.dtype) -> float:
+    """The machine's matrix-product speed (operations a second) in this type."""
+    size = 2048
+    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    best = min(_timed(lambda: torch.mm(a, b)) for _ in range(8))
+    return 2 * size**3 / best
+
+
+def _timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def measure(rounds: int) -> dict[str, dict[str, float]]:
+    """Times both, interleaved; the figures of each precision."""
+    torch.manual_seed(1)
+    data = batch()
+    precisions: list[Precision] = ["float32"]
+    if resolve_precision("auto", CPU) == "bfloat16":
+        precisions.append("bfloat16")
+    equal = {precision: check_equal(precision, data) for precision in precisions}
+    model = row6()
+    book = TextbookRecognizer(model)
+    updates = {id(m): torch.optim.AdamW(m.parameters(), 1e-4) for m in (model, book)}
+
+    def whole(module: nn.Module, step: Callable[[], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            step()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            updates[id(module)].step()
+            updates[id(module)].zero_grad()
+
+        return run
+
+    runs = {p: whole(model, lambda p=p: ours_step(model, p, data)) for p in precisions}
+    runs["textbook"] = whole(book, lambda: textbook_step(book, data))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(rounds + 1):
+        for name, run in runs.items():
+            seconds = _timed(run)
+            if i > 0:  # the first round warms up
+                times[name].append(seconds)
+    middle = {name: statistics.median(seconds) for name, seconds in times.items()}
+    work = products(model, data)
+    report = {}
+    for precision in precisions:
+        fastest = peak(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        report[precision] = {
+            "ours_utterances_per_second": UTTERANCES / middle[precision],
+            "textbook_utterances_per_second": UTTERANCES / middle["textbook"],
+            "ratio": middle["textbook"] / middle[precision],
+            "share_of_peak": work / middle[precision] / fastest,
+            "peak_gigaflops": fastest / 1e9,
+            **equal[precision],
+        }
+    return report
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    report = measure(options.rounds)
+    if options.json:
+        print(json.dumps(report, indent=2))
+        return
+    for precision, row in report.items():
+        print(
+            f"{precision:9s} ours {row['ours_utterances_per_second']:.2f} utterances/s, textbook "
+            f"(float32) {row['textbook_utterances_per_second']:.2f}: {row['ratio']:.2f} times; "
+            f"{row['share_of_peak']:.0%} of {row['peak_gigaflops']:.0f} GFLOP/s; loss differs by "
+            f"{row['loss_difference']:.1e}, gradient by {row['gradient_difference']:.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()

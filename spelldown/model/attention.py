@@ -1,0 +1,376 @@
+"""Attention: where in the listener's output the speller looks while it writes one symbol.
+
+Every kind projects the listener's output to keys and values once an utterance, and the speller's
+state to a query at every step; they differ in how a query and a key give an energy:
+
+| kind     | energy of frame t                    | source                                       |
+|----------|--------------------------------------|----------------------------------------------|
+| dot      | q . k_t / sqrt(width of a head)      | Vaswani et al. 2017, section 3.2             |
+| cosine   | g q . k_t / (|q| |k_t|)              | Graves et al. 2014, section 3.3.1; g learned |
+| additive | v . tanh(q + k_t)                    | Bahdanau et al. 2015, appendix A.1.2         |
+| location | v . tanh(q + k_t + U (F * a)_t)      | Chorowski et al. 2015, section 2.1           |
+
+With H heads the widths are shared out and the heads' contexts joined (no output projection: the
+first cell's weights already are one). `location` sees where attention has been through a
+convolution F over a: by default the sum of all earlier weights, so that what was spelled can be
+told from what was not; Chorowski's own choice, the last step's weights, is `past: last`.
+
+The arithmetic of a step is a *kernel*: one small object a batch, with a forward that autograd can
+follow (`attend`) and a backward written out by hand for the unrolled loop (`backward`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spelldown.model.lengths import mask_of
+from spelldown.model.precision import product_dtype
+from spelldown.settings import Settings
+
+
+class _AttentionSettings(Settings):
+    width: int = Field(128, ge=1, description="width of queries and keys, all heads together")
+    values: int | None = Field(None, ge=1, description="width of the context; as `width` if null")
+    heads: int = Field(1, ge=1, description="heads that look at different places at once")
+
+    @model_validator(mode="after")
+    def _heads_share_the_widths(self) -> _AttentionSettings:
+        for name, width in (("width", self.width), ("values", self.context_width)):
+            if width % self.heads:
+                raise ValueError(f"{self.heads} heads cannot share a {name} of {width} evenly")
+        return self
+
+    @property
+    def context_width(self) -> int:
+        return self.values or self.width
+
+
+class DotSettings(_AttentionSettings):
+    """Scaled dot product (Vaswani et al. 2017)."""
+
+    kind: Literal["dot"] = "dot"
+
+
+class CosineSettings(_AttentionSettings):
+    """Cosine of query and key, sharpened by a learned scale a head."""
+
+    kind: Literal["cosine"] = "cosine"
+    sharpness: float = Field(10.0, gt=0, description="the learned scale starts here")
+
+
+class AdditiveSettings(_AttentionSettings):
+    """A small network over query and key (Bahdanau et al. 2015)."""
+
+    kind: Literal["additive"] = "additive"
+
+
+class LocationSettings(_AttentionSettings):
+    """Additive, and aware of where it has looked (Chorowski et al. 2015)."""
+
+    kind: Literal["location"] = "location"
+    channels: int = Field(10, ge=1, description="filters over the past attention")
+    reach: int = Field(15, ge=1, description="listener frames the filters see to either side")
+    past: Literal["all", "last"] = Field("all", description="the sum of all steps, or the last")
+
+
+AttentionSettings = Annotated[
+    DotSettings | CosineSettings | AdditiveSettings | LocationSettings,
+    Field(discriminator="kind"),
+]
+
+
+@dataclass(frozen=True)
+class Projected:
+    """The listener's output as attention uses it: made once an utterance.
+
+    keys (B, H, T, D/H), values (B, H, T, C/H), mask (B, T) with True for real frames.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+    def select(self, rows: Tensor) -> Projected:
+        """The same for utterances `rows` (N,), which may repeat or be left out."""
+        return Projected(self.keys[rows], self.values[rows], self.mask[rows])
+
+
+class Attention(nn.Module):
+    """Projections and learned energies of one kind of attention."""
+
+    def __init__(self, settings: AttentionSettings, listener_width: int, query_width: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.context_width = settings.context_width
+        self.query = nn.Linear(query_width, settings.width, bias=False)
+        self.key = nn.Linear(listener_width, settings.width)
+        self.value = nn.Linear(listener_width, settings.context_width)
+        heads, head_width = settings.heads, settings.width // settings.heads
+        self.energy = nn.ParameterList()  # what the kernel learns besides the projections
+        if isinstance(settings, CosineSettings):
+            self.energy.append(torch.full((heads,), settings.sharpness))
+        elif not isinstance(settings, DotSettings):
+            self.energy.append(torch.empty(heads, head_width).uniform_(-1, 1) / head_width**0.5)
+        if isinstance(settings, LocationSettings):
+            taps = 2 * settings.reach + 1
+            bound = (heads * taps) ** -0.5
+            filters = torch.empty(settings.channels, heads, taps).uniform_(-bound, bound)
+            spread = torch.empty(settings.channels, settings.width).uniform_(-1, 1)
+            self.energy.extend([filters, spread / settings.channels**0.5])
+
+    @property
+    def past(self) -> Literal["all", "last"]:
+        """Which earlier weights the kernel is shown: only `location` looks at them."""
+        return self.settings.past if isinstance(self.settings, LocationSettings) else "last"
+
+    def project(self, frames: Tensor, lengths: Tensor) -> Projected:
+        """Keys and values of the listener's output (B, T, D) with lengths (B,)."""
+        heads = self.settings.heads
+        keys = self.key(frames).unflatten(2, (heads, -1)).transpose(1, 2)
+        values = self.value(frames).unflatten(2, (heads, -1)).transpose(1, 2)
+        if isinstance(self.settings, CosineSettings):
+            keys = functional.normalize(keys.float() if keys.dtype == torch.bfloat16 else keys, dim=3)
+        return Projected(keys, values, mask_of(lengths, frames.shape[1]))
+
+    def kernel(self, projected: Projected, parameters: tuple[Tensor, ...] | None = None) -> Kernel:
+        """The arithmetic of this attention over one batch.
+
+        `parameters` stand in for `energy` inside the unrolled loop, which differentiates by hand.
+        """
+        learned = tuple(self.energy) if parameters is None else parameters
+        if isinstance(self.settings, LocationSettings):
+            return LocationKernel(projected, *learned)
+        if isinstance(self.settings, AdditiveSettings):
+            return AdditiveKernel(projected, *learned)
+        if isinstance(self.settings, CosineSettings):
+            return CosineKernel(projected, *learned)
+        return DotKernel(projected)
+
+
+class Kernel(ABC):
+    """One step of attention over one batch: forward, and backward by hand.
+
+    Within the unrolled loop: `attend` for every step in order, then `backward` for every step in
+    reverse order, then the gradients of values, keys and parameters once. Weights are float32 at
+    least, whatever the products are. A step may come with fewer queries than the batch has
+    utterances: they are the first N of it, and B stands for N in that step's shapes.
+    """
+
+    needs_past = False  # whether `attend` looks at the earlier weights
+
+    def __init__(self, projected: Projected) -> None:
+        batch, self.heads, frames, _ = projected.keys.shape
+        self.dtype = product_dtype(projected.values)
+        self.keys = projected.keys
+        self.values = projected.values.to(self.dtype).flatten(0, 1)  # (B H, T, C/H)
+        bias = torch.zeros(batch, 1, frames, device=projected.mask.device)
+        self.bias = bias.masked_fill_(~projected.mask[:, None], -torch.inf)  # (B, 1, T)
+
+    @abstractmethod
+    def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
+        """Energies (B, H, T) of queries (B, D), given earlier weights (B, H, T)."""
+
+    @abstractmethod
+    def energies_backward(
+        self, gradient: Tensor, query: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """From the gradient of the energies (B, H, T): those of the query and of the past.
+
+        Gradients of keys and learned parameters are gathered on the way.
+        """
+
+    @abstractmethod
+    def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of the keys (B, H, T, D/H) and of each learned parameter.
+
+        queries (L, B, D) and the energies' gradients (L, B, H, T) of all steps.
+        """
+
+    def attend(self, query: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Context (B, C) and weights (B, H, T) for queries (B, D)."""
+        rows = len(query)
+        energies = self.energies(query, past)
+        weights = torch.softmax(energies + self.bias[:rows], dim=2)
+        values = self.values[: rows * self.heads]
+        context = torch.bmm(weights.to(self.dtype).flatten(0, 1)[:, None], values)
+        return context.view(rows, -1), weights
+
+    def backward(
+        self, weights: Tensor, d_context: Tensor, d_weights: Tensor | None, query: Tensor,
+        past: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """One step backwards: gradients of query (B, D), past and energies (B, H, T).
+
+        `d_weights` is what later steps ask of these weights (location-aware attention only).
+        """
+        heads_gradient = d_context.to(self.dtype).view(len(query) * self.heads, 1, -1)
+        values = self.values[: len(heads_gradient)].transpose(1, 2)
+        through = torch.bmm(heads_gradient, values).view(weights.shape)
+        pull = through if d_weights is None else through + d_weights
+        d_energies = weights * (pull - (pull * weights).sum(2, keepdim=True))
+        d_query, d_past = self.energies_backward(d_energies, query, past)
+        return d_query, d_past, d_energies
+
+    def value_gradient(self, weights: Tensor, d_contexts: Tensor) -> Tensor:
+        """Gradient of the values (B, H, T, C/H): one product over all steps.
+
+        weights (L, B, H, T) and the contexts' gradients (L, B, C).
+        """
+        steps, batch = d_contexts.shape[:2]
+        over_steps = weights.to(self.dtype).permute(1, 2, 3, 0).flatten(0, 1)
+        pulls = d_contexts.to(self.dtype).view(steps, batch * self.heads, -1).transpose(0, 1)
+        return torch.bmm(over_steps, pulls).unflatten(0, (batch, self.heads))
+
+
+class DotKernel(Kernel):
+    """Scaled dot product."""
+
+    def __init__(self, projected: Projected) -> None:
+        super().__init__(projected)
+        self.flat_keys = projected.keys.to(self.dtype).flatten(0, 1)  # (B H, T, D/H)
+        self.scale: float = projected.keys.shape[3] ** -0.5
+
+    def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
+        asked = query.to(self.dtype).view(len(query) * self.heads, 1, -1)
+        products = torch.bmm(asked, self.flat_keys[: len(asked)].transpose(1, 2))
+        return products.view(len(query), self.heads, -1) * self.scale
+
+    def energies_backward(
+        self, gradient: Tensor, query: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        pull = gradient.to(self.dtype).flatten(0, 1)[:, None]
+        return torch.bmm(pull, self.flat_keys[: len(pull)]).view(query.shape) * self.scale, None
+
+    def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
+        over_steps = gradients.to(self.dtype).permute(1, 2, 3, 0).flatten(0, 1)  # (B H, T, L)
+        asked = queries.to(self.dtype).view(len(queries), self.flat_keys.shape[0], -1)
+        product = torch.bmm(over_steps, asked.transpose(0, 1)) * self.scale
+        return (product.view(self.keys.shape),)
+
+
+class CosineKernel(DotKernel):
+    """Cosine of query and key (the keys come normalised), times a learned scale a head."""
+
+    def __init__(self, projected: Projected, sharpness: Tensor) -> None:
+        super().__init__(projected)
+        self.scale = 1.0
+        self.sharpness = sharpness
+
+    def _normalised(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """The query (B, H, D/H) with every head of length one, and the lengths before."""
+        heads = query.to(self.sharpness.dtype).unflatten(1, (self.heads, -1))
+        norm = heads.norm(dim=2, keepdim=True).clamp_min(1e-6)
+        return heads / norm, norm
+
+    def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
+        unit = self._normalised(query)[0].flatten(1)
+        return super().energies(unit, past) * self.sharpness[None, :, None]
+
+    def energies_backward(
+        self, gradient: Tensor, query: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        unit, norm = self._normalised(query)
+        scaled = gradient * self.sharpness[None, :, None]
+        d_unit = super().energies_backward(scaled, unit.flatten(1), None)[0]
+        d_unit = d_unit.to(unit.dtype).view(unit.shape)
+        d_query = (d_unit - unit * (unit * d_unit).sum(2, keepdim=True)) / norm
+        return d_query.flatten(1), None
+
+    def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
+        units = torch.stack([self._normalised(query)[0] for query in queries])  # (L, B, H, D/H)
+        scaled = gradients * self.sharpness[None, None, :, None]
+        (d_keys,) = super().learned_gradients(units.flatten(2), scaled)
+        cosines = torch.einsum("lbhd,bhtd->lbht", units, self.keys.to(units.dtype))
+        return d_keys, (cosines * gradients).sum((0, 1, 3))
+
+
+class AdditiveKernel(Kernel):
+    """A one-layer network over query and key."""
+
+    def __init__(self, projected: Projected, vector: Tensor) -> None:
+        super().__init__(projected)
+        self.keys = projected.keys.to(vector.dtype)  # tanh and its sum stay in float32
+        self.vector = vector  # (H, D/H)
+        self.d_keys: Tensor | None = None  # (B, H, T, D/H), without the vector
+        self.d_vector = torch.zeros_like(vector, requires_grad=False)
+
+    def _located(self, past: Tensor | None) -> Tensor | None:
+        """What is added to the keys for where attention has been (B, H, T, D/H)."""
+        return None
+
+    def _activations(self, query: Tensor, past: Tensor | None) -> Tensor:
+        asked = query.to(self.vector.dtype).unflatten(1, (self.heads, 1, -1))
+        places = self.keys[: len(query)] + asked
+        located = self._located(past)
+        return torch.tanh(places if located is None else places + located)
+
+    def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
+        return (self._activations(query, past) @ self.vector[:, :, None]).squeeze(3)
+
+    def energies_backward(
+        self, gradient: Tensor, query: Tensor, past: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        active = self._activations(query, past)  # computed anew: keeping all steps is too large
+        self.d_vector += torch.einsum("bhtd,bht->hd", active, gradient)
+        # d tanh = 1 - tanh^2; the vector is applied after summing, which spares a pass
+        steep = active.square_().neg_().add_(1).mul_(gradient[..., None])
+        if self.d_keys is None:
+            self.d_keys = torch.zeros_like(self.keys)
+        self.d_keys[: len(steep)] += steep
+        d_query = (steep.sum(2) * self.vector).flatten(1)
+        return d_query, self._past_backward(steep, past)
+
+    def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
+        return None
+
+    def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
+        assert self.d_keys is not None, "gradients are asked for before any step's backward"
+        return self.d_keys * self.vector[None, :, None], self.d_vector
+
+
+class LocationKernel(AdditiveKernel):
+    """Additive attention that also hears where it has looked."""
+
+    needs_past = True
+
+    def __init__(
+        self, projected: Projected, vector: Tensor, filters: Tensor, spread: Tensor
+    ) -> None:
+        super().__init__(projected, vector)
+        self.filters = filters  # (channels, H, taps)
+        self.spread = spread  # (channels, D)
+        self.d_filters = torch.zeros_like(filters, requires_grad=False)
+        self.d_spread = torch.zeros_like(spread, requires_grad=False)
+
+    def _trail(self, past: Tensor) -> Tensor:
+        """The past weights (B, H, T) through the filters: (B, T, channels)."""
+        trail = functional.conv1d(past, self.filters, padding=self.filters.shape[2] // 2)
+        return trail.transpose(1, 2)
+
+    def _located(self, past: Tensor | None) -> Tensor | None:
+        assert past is not None, "location-aware attention needs to be told of the past"
+        located = self._trail(past) @ self.spread  # (B, T, D)
+        return located.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
+        assert past is not None, "location-aware attention needs to be told of the past"
+        d_located = (steep * self.vector[None, :, None]).transpose(1, 2).flatten(2)  # (B, T, D)
+        self.d_spread += torch.einsum("btc,btd->cd", self._trail(past), d_located)
+        d_trail = (d_located @ self.spread.t()).transpose(1, 2).contiguous()
+        middle = self.filters.shape[2] // 2
+        d_past, d_filters, _ = torch.ops.aten.convolution_backward(
+            d_trail, past, self.filters, None, [1], [middle], [1], False, [0], 1,
+            [True, True, False],
+        )
+        self.d_filters += d_filters
+        return d_past
+
+    def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
+        return *super().learned_gradients(queries, gradients), self.d_filters, self.d_spread

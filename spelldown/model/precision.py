@@ -1,0 +1,45 @@
+"""In which precision the matrix products run.
+
+Weights, losses, softmax and cell states stay in float32; only products (and what feeds them) are
+rounded to bfloat16 where the processor multiplies it faster.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """The precision that `auto` means on this device: bfloat16 where its products are native."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if _processor_multiplies_bfloat16() else "float32"
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which the model's products run in the given precision."""
+    resolved = resolve_precision(precision, device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=resolved == "bfloat16")
+
+
+def product_dtype(tensor: Tensor) -> torch.dtype:
+    """The type in which products with `tensor` run here: autocast's, or the tensor's own."""
+    kind = tensor.device.type
+    if tensor.dtype != torch.float64 and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return tensor.dtype
+
+
+def _processor_multiplies_bfloat16() -> bool:
+    """Whether the CPU names AVX512-BF16, AMX or Arm's bf16 among its flags."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False  # not Linux: float32 is right everywhere
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16 "))

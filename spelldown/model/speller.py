@@ -1,0 +1,321 @@
+"""The speller: writes the sentence symbol by symbol, looking where attention points.
+
+One step (Chan et al. 2016, section 3.2, with the seed's character distribution network):
+
+    s_i = LSTM(s_{i-1}, [embedding(y_{i-1}), c_{i-1}])      a stack of cells
+    c_i = attention(s_i, listener's output)
+    P(y_i) = softmax(W cdn([s_i, c_i]))                     W may be the embedding itself
+
+A whole reference at once goes through `unrolled`, which gives the same values and gradients as
+these steps in a fraction of the time; nothing is kept on the module between calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spelldown.model.attention import Attention, AttentionSettings, Projected
+from spelldown.model.lengths import Real
+from spelldown.model.unrolled import Loop, unroll
+from spelldown.settings import Settings
+
+PAD = 0  # what follows <eos> in a batch
+
+
+class SpellerSettings(Settings):
+    """The speller's sizes and what regularises it."""
+
+    embedding: int = Field(256, ge=1, description="width of a symbol's embedding")
+    width: int = Field(512, ge=1, description="width of each LSTM cell")
+    layers: int = Field(1, ge=1, description="LSTM cells, one above the other")
+    distribution_layers: int = Field(
+        1, ge=0, description="tanh layers of the character distribution network"
+    )
+    tied: bool = Field(True, description="the output projection is the embedding itself")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on each cell's output and each tanh layer")
+    locked: bool = Field(True, description="cells drop the same units at every step")
+    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="share of symbols left blank")
+    initial: Literal["uniform", "scaled"] = Field(
+        "uniform", description="cell weights from (-0.1, 0.1), or scaled by width"
+    )
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What the speller is fed while it trains: the reference's symbols, or its own.
+
+    rate: the chance of the true symbol (teacher forcing; 1 = always). coins: one for each
+    `utterance` and step, or one a step for the whole `batch` (the seed). draw: the speller's own
+    symbol is the likeliest (`argmax`), drawn from its distribution (`sample`, Bengio et al. 2015),
+    or a differentiable mixture (`gumbel`, Jang et al. 2017), at this temperature.
+    """
+
+    rate: float = 1.0
+    coins: Literal["utterance", "batch"] = "utterance"
+    draw: Literal["argmax", "sample", "gumbel"] = "argmax"
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class SpellerState:
+    """All that one step hands to the next.
+
+    hidden and cell (layers, B, D), context (B, C), weights and past (B, H, T): where attention
+    looked in the last step, and what it is told of all steps before.
+    """
+
+    projected: Projected
+    hidden: Tensor
+    cell: Tensor
+    context: Tensor
+    weights: Tensor
+    past: Tensor
+
+    def select(self, rows: Tensor) -> SpellerState:
+        """The state of hypotheses `rows` (N,), which may repeat, be reordered or be left out."""
+        return SpellerState(
+            self.projected.select(rows),
+            self.hidden[:, rows],
+            self.cell[:, rows],
+            self.context[rows],
+            self.weights[rows],
+            self.past[rows],
+        )
+
+
+class Cell(nn.Module):
+    """One LSTM cell's weights, gates in the order input, forget, output, candidate.
+
+    One matrix serves input and state together, and one bias (two would always be added).
+    """
+
+    def __init__(self, input_width: int, width: int, initial: str) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(4 * width, input_width + width))
+        self.bias = nn.Parameter(torch.zeros(4 * width))
+        bound = 0.1 if initial == "uniform" else width**-0.5
+        for parameter in (self.weight, self.bias):
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """The next (hidden, cell), each (B, D), from inputs (B, I)."""
+        gates = functional.linear(torch.cat([inputs, hidden.to(inputs.dtype)], 1), self.weight)
+        gates = gates.to(cell.dtype) + self.bias
+        write, keep, show, candidate = gates.chunk(4, 1)
+        cell = keep.sigmoid() * cell + write.sigmoid() * candidate.tanh()
+        return show.sigmoid() * cell.tanh(), cell
+
+
+class CharacterDistribution(nn.Module):
+    """From state and context to logits: tanh layers, then a projection that may be tied.
+
+    The last tanh layer is as wide as the embedding when the projection is tied to it. With no
+    tanh layer a plain linear map takes its place.
+    """
+
+    def __init__(self, settings: SpellerSettings, context_width: int, vocabulary: int) -> None:
+        super().__init__()
+        widths = [settings.width + context_width]
+        widths += [settings.width] * max(settings.distribution_layers - 1, 0)
+        if settings.distribution_layers or settings.tied:
+            widths.append(settings.embedding)
+        self.layers = nn.ModuleList(map(nn.Linear, widths, widths[1:]))
+        self.tanh = settings.distribution_layers > 0
+        self.dropout = settings.dropout
+        self.projection = None if settings.tied else nn.Linear(widths[-1], vocabulary)
+        self.bias = nn.Parameter(torch.zeros(vocabulary)) if settings.tied else None
+
+    def forward(self, features: Tensor, embedding: Tensor, dropout: bool) -> Tensor:
+        """Logits (..., V) from state and context joined (..., D + C)."""
+        for layer in self.layers:
+            features = layer(features)
+            if self.tanh:
+                features = functional.dropout(features.tanh(), self.dropout, dropout)
+        if self.projection is not None:
+            return self.projection(features)  # type: ignore[no-any-return]
+        return functional.linear(features, embedding, self.bias)
+
+
+class Speller(nn.Module):
+    """Cells, attention and character distribution."""
+
+    def __init__(
+        self,
+        settings: SpellerSettings,
+        attention: AttentionSettings,
+        listener_width: int,
+        vocabulary: int,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embedding = nn.Embedding(vocabulary, settings.embedding)
+        nn.init.normal_(self.embedding.weight, std=settings.embedding**-0.5)
+        self.attention = Attention(attention, listener_width, settings.width)
+        context = self.attention.context_width
+        first = [settings.embedding + context]
+        inputs = first + [settings.width] * (settings.layers - 1)
+        self.cells = nn.ModuleList(Cell(i, settings.width, settings.initial) for i in inputs)
+        self.distribution = CharacterDistribution(settings, context, vocabulary)
+
+    def start(self, frames: Tensor, lengths: Tensor) -> SpellerState:
+        """The state before the first symbol, for listener frames (B, T, D)."""
+        return self._start(self.attention.project(frames, lengths))
+
+    def _start(self, projected: Projected) -> SpellerState:
+        batch, heads, frames, _ = projected.keys.shape
+        like = self.cells[0].bias  # type: ignore[union-attr]
+        state = like.new_zeros(len(self.cells), batch, self.settings.width)
+        context = like.new_zeros(batch, self.attention.context_width)
+        weights = like.new_zeros(batch, heads, frames)
+        return SpellerState(projected, state, state, context, weights, weights)
+
+    def step(self, symbols: Tensor, state: SpellerState) -> tuple[Tensor, SpellerState]:
+        """Log-probabilities (B, V) of the next symbol after `symbols` (B,), and the new state."""
+        embedded = self.embedding(symbols)
+        top, state = self._advance(embedded, state, None)
+        features = torch.cat([top, state.context.to(top.dtype)], 1)
+        logits = self.distribution(features, self.embedding.weight, dropout=False)
+        return logits.to(state.cell.dtype).log_softmax(1), state
+
+    def _advance(
+        self, embedded: Tensor, state: SpellerState, masks: Tensor | None
+    ) -> tuple[Tensor, SpellerState]:
+        """One step of cells and attention: the top cell's output (B, D) and the new state.
+
+        `masks` (layers, B, D) are this step's dropout, already scaled.
+        """
+        inputs = torch.cat([embedded, state.context.to(embedded.dtype)], 1)
+        hidden, cells = [], []
+        for layer, cell in enumerate(self.cells):
+            new, memory = cell(inputs, state.hidden[layer], state.cell[layer])
+            hidden.append(new)
+            cells.append(memory)
+            inputs = new if masks is None else new * masks[layer]
+        query = self.attention.query(inputs)
+        context, weights = self.attention.kernel(state.projected).attend(query, state.past)
+        past = state.past + weights if self.attention.past == "all" else weights
+        return inputs, SpellerState(
+            state.projected, torch.stack(hidden), torch.stack(cells), context, weights, past
+        )
+
+    def forward(
+        self, frames: Tensor, lengths: Tensor, symbols: Tensor, feedback: Feedback
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Spell along a whole reference.
+
+        frames (B, T, D) with lengths (B,), symbols (B, L) from <sos> on, <pad> after <eos>.
+        Gives logits (B, L-1, V), the i-th for symbols[:, i+1]; attention weights (B, H, L-1, T),
+        without gradient; and the symbols that were fed (B, L-1). All are zero where a sentence
+        has ended.
+        """
+        steps = (symbols[:, 1:] != PAD).sum(1)
+        order = steps.argsort(descending=True, stable=True)  # so that ended ones come last
+        projected = self.attention.project(frames, lengths).select(order)
+        loop = self.loop(symbols[order, :-1], steps[order], feedback)
+        soft = feedback.draw == "gumbel" and feedback.rate < 1
+        logits, weights, fed = self.stepwise(projected, loop) if soft else self.fast(projected, loop)
+        back = order.argsort()
+        return logits[:, back].transpose(0, 1), weights[:, back].permute(1, 2, 0, 3), fed.t()[back]
+
+    def fast(self, projected: Projected, loop: Loop) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (L, B, V), weights (L, B, H, T) and fed symbols (L, B), as one function."""
+        cells = [(cell.weight, cell.bias) for cell in self._cells()]
+        states, contexts, weights, fed = unroll(
+            loop, self.attention, projected, self._table(), cells
+        )
+        features = torch.cat([states, contexts], 2)
+        return self._distribute(features, loop), weights, fed
+
+    def _distribute(self, features: Tensor, loop: Loop) -> Tensor:
+        """Logits (L, B, V) of features (L, B, D + C), where sentences have not ended."""
+        active = torch.tensor(loop.active, device=features.device)
+        real = Real(torch.arange(features.shape[1], device=features.device) < active[:, None])
+        rows = self.distribution(real.rows(features), self.embedding.weight, self.training)
+        return real.frames(rows)
+
+    def _cells(self) -> list[Cell]:
+        return [cell for cell in self.cells if isinstance(cell, Cell)]
+
+    def _table(self) -> Tensor:
+        """What each symbol adds to the first cell's gates (V, 4 D): embedding times weights.
+
+        The vocabulary is shorter than a batch of sentences, so one small product serves all
+        steps. With embedding dropout whole symbols go blank (Gal and Ghahramani 2016).
+        """
+        embedding, first = self._dropped_embedding(), self._cells()[0]
+        columns = first.weight[:, : self.settings.embedding]
+        with torch.autocast(embedding.device.type, enabled=False):  # small: keep it exact
+            return functional.linear(embedding, columns, first.bias)
+
+    def _dropped_embedding(self) -> Tensor:
+        rate = self.settings.embedding_dropout
+        weight = self.embedding.weight
+        if not self.training or rate == 0:
+            return weight
+        kept = torch.rand(len(weight), 1, device=weight.device) >= rate
+        return weight * kept / (1 - rate)
+
+    def loop(self, symbols: Tensor, counts: Tensor, feedback: Feedback) -> Loop:
+        """One pass over the reference (B, L), all that is drawn by chance settled.
+
+        counts (B,): how many symbols of each sentence are spelled; longest first.
+        """
+        batch, steps = symbols.shape
+        device = symbols.device
+        weight = self.embedding.weight
+        forced = torch.ones(steps, batch, dtype=torch.bool, device=device)
+        noise = None
+        if feedback.rate < 1:
+            tossed = batch if feedback.coins == "utterance" else 1
+            forced = (torch.rand(steps, tossed, device=device) < feedback.rate).expand(-1, batch)
+            forced = forced.clone()
+            forced[0] = True  # there is nothing of its own to feed before the first step
+            if feedback.draw != "argmax":
+                uniform = torch.rand(steps, batch, len(weight), device=device)
+                noise = -torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
+        masks = None
+        if self.training and self.settings.dropout > 0:
+            spans = 1 if self.settings.locked else steps
+            shape = (spans, len(self.cells), batch, self.settings.width)
+            keep = 1 - self.settings.dropout
+            masks = weight.new_empty(shape).bernoulli_(keep).div_(keep).expand(steps, -1, -1, -1)
+        soft = feedback.draw == "gumbel"
+        active = (counts[:, None] > torch.arange(steps, device=device)).sum(0).tolist()
+        return Loop(symbols.t(), active, forced, noise, feedback.temperature, masks, self._logits, soft)
+
+    def _logits(self, top: Tensor, context: Tensor) -> Tensor:
+        """Logits (B, V) from which a symbol is drawn: without dropout, the speller's best."""
+        features = torch.cat([top, context.to(top.dtype)], 1)
+        logits: Tensor = self.distribution(features, self.embedding.weight, dropout=False)
+        return logits
+
+    def stepwise(self, projected: Projected, loop: Loop) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as `forward`, one step at a time under autograd.
+
+        The path of differentiable feedback, and the yardstick that the fast path is tested by.
+        """
+        embedding = self._dropped_embedding()
+        state = self._start(projected)
+        outputs: list[Tensor] = []
+        weights: list[Tensor] = []
+        fed: list[Tensor] = []
+        drawn, own = loop.symbols[0], embedding[loop.symbols[0]]
+        for i, forced in enumerate(loop.forced):
+            truth = embedding[loop.symbols[i]]
+            embedded = torch.where(forced[:, None], truth, own.to(truth.dtype))
+            fed.append(torch.where(forced, loop.symbols[i], drawn))
+            masks = None if loop.masks is None else loop.masks[i]
+            top, state = self._advance(embedded, state, masks)
+            outputs.append(torch.cat([top, state.context.to(top.dtype)], 1))
+            weights.append(state.weights.detach())
+            if i + 1 < len(loop.forced) and not bool(loop.forced[i + 1].all()):
+                soft, drawn = loop.draw(i + 1, self._logits(top, state.context))
+                own = soft.to(embedding.dtype) @ embedding if loop.soft else embedding[drawn]
+        logits = self._distribute(torch.stack(outputs), loop)
+        return logits, torch.stack(weights), torch.stack(fed)

@@ -1,0 +1,13 @@
+"""The one way in which every component states its settings."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Typed, frozen settings that refuse unknown keys.
+
+    Each component subclasses this beside its own code, so that its ranges, its error messages
+    and its part of the JSON schema come from one place.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
