@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from spelldown.model.blocks import BiLSTM, Conv, Pyramid, Transformer, sinusoids
+from spelldown.model.listening.convolution import Conv
+from spelldown.model.listening.recurrence import BiLSTM, Pyramid
+from spelldown.model.listening.transformer import Transformer, sinusoids
 from spelldown.model.recognizer import Recognizer
-from spelldown.model.speller import Speller
+from spelldown.model.spelling.speller import Speller
 
 
 class TextbookRecognizer(nn.Module):

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from spelldown.errors import SpelldownError
-from spelldown.model.blocks import (
+from spelldown.model.lengths import Real, mask_of, reversed_within
+from spelldown.model.listening.block import Block
+from spelldown.model.listening.blocks import (
     BiLSTMSettings,
-    Block,
     BlockSettings,
     ConvSettings,
     MobileSettings,
     PyramidSettings,
     TransformerSettings,
 )
-from spelldown.model.lengths import Real, mask_of, reversed_within
-from spelldown.model.listener import Listener, ListenerSettings
-from spelldown.model.normalisation import BatchNorm
+from spelldown.model.listening.listener import Listener, ListenerSettings
+from spelldown.model.listening.normalisation import BatchNorm
 
 WIDTH = 6
 SMALL = {

@@ -4,19 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from spelldown.model.attention import (
+from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
+from spelldown.model.listening.listener import ListenerSettings
+from spelldown.model.recognizer import CTCSettings, Memory, Recognizer
+from spelldown.model.spelling.attention import (
     AdditiveSettings,
     AttentionSettings,
     CosineSettings,
     DotSettings,
     LocationSettings,
 )
-from spelldown.model.recognizer import CTCSettings, Memory, Recognizer
-from spelldown.model.blocks import BiLSTMSettings, PyramidSettings
-from spelldown.model.listener import ListenerSettings
-from spelldown.model.speller import Feedback, Speller, SpellerSettings
+from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings
 
-ATTENTIONS = {
+ATTENTIONS: dict[str, AttentionSettings] = {
     "dot": DotSettings(width=8, heads=2, values=6),
     "cosine": CosineSettings(width=8, heads=2),
     "additive": AdditiveSettings(width=8, values=6, heads=2),
@@ -39,14 +39,17 @@ def speller_of(attention: AttentionSettings, **changes: object) -> Speller:
 
 
 def heard() -> tuple[Tensor, Tensor, Tensor]:
-    """Listener frames, lengths and references of three utterances, longest sentence last."""
+    """Listener frames, lengths and references of three utterances, longest sentence last.
+
+    The references are padded further than the longest needs.
+    """
     torch.manual_seed(1)
     lengths = torch.tensor([6, 4, 1])
     frames = torch.randn(3, 6, LISTENER_WIDTH, dtype=torch.float64)
     frames[torch.arange(6) >= lengths[:, None]] = 0
-    symbols = torch.randint(3, VOCABULARY, (3, 8))
+    symbols = torch.randint(3, VOCABULARY, (3, 9))
     symbols[:, 0] = 1
-    symbols[0, 4:], symbols[1, 6:] = 0, 0
+    symbols[0, 4:], symbols[1, 6:], symbols[2, 8:] = 0, 0, 0
     return frames, lengths, symbols
 
 

@@ -71,12 +71,12 @@ class _Swap(torch.autograd.Function):
     """Rows in another order that is its own inverse: the gradient is swapped the same way."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
         ctx.save_for_backward(order)
         return rows.index_select(0, order)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient.reshape(len(gradient), -1).index_select(0, ctx.saved_tensors[0]), None
 
 
@@ -84,13 +84,13 @@ class _Take(torch.autograd.Function):
     """Some rows, each once; the others' gradient is zero."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
         ctx.save_for_backward(places)
         ctx.total = len(rows)
         return rows.index_select(0, places)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         whole = gradient.new_zeros(ctx.total, gradient.shape[1])
         return whole.index_copy_(0, ctx.saved_tensors[0], gradient), None
 
@@ -99,10 +99,10 @@ class _Put(torch.autograd.Function):
     """Rows put into their places among zeros."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor, total: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, rows: Tensor, places: Tensor, total: int) -> Tensor:
         ctx.save_for_backward(places)
         return rows.new_zeros(total, rows.shape[1]).index_copy_(0, places, rows)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient.index_select(0, ctx.saved_tensors[0]), None, None

@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.attention import AttentionSettings
-from spelldown.model.listener import Listener, ListenerSettings
-from spelldown.model.speller import Feedback, Speller, SpellerSettings, SpellerState
+from spelldown.model.listening.listener import Listener, ListenerSettings
+from spelldown.model.spelling.attention import AttentionSettings
+from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings, SpellerState
 from spelldown.settings import Settings
 
 BLANK = 0  # <pad>, which no transcript contains
@@ -100,7 +100,9 @@ class Recognizer(nn.Module):
             memory.frames, memory.lengths, symbols, feedback or Feedback()
         )
         ctc = self.ctc_logits(memory)
-        return Spelled(_exact(logits), weights, fed, memory.lengths, None if ctc is None else _exact(ctc))
+        return Spelled(
+            _exact(logits), weights, fed, memory.lengths, None if ctc is None else _exact(ctc)
+        )
 
 
 def _exact(logits: Tensor) -> Tensor:

@@ -20,9 +20,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.attention import Attention, AttentionSettings, Projected
 from spelldown.model.lengths import Real
-from spelldown.model.unrolled import Loop, unroll
+from spelldown.model.spelling.attention import Attention, AttentionSettings
+from spelldown.model.spelling.kernels import Projected
+from spelldown.model.spelling.unrolled import Loop, unroll
 from spelldown.settings import Settings
 
 PAD = 0  # what follows <eos> in a batch
@@ -169,7 +170,7 @@ class Speller(nn.Module):
 
     def _start(self, projected: Projected) -> SpellerState:
         batch, heads, frames, _ = projected.keys.shape
-        like = self.cells[0].bias  # type: ignore[union-attr]
+        like = self._cells()[0].bias
         state = like.new_zeros(len(self.cells), batch, self.settings.width)
         context = like.new_zeros(batch, self.attention.context_width)
         weights = like.new_zeros(batch, heads, frames)
@@ -219,7 +220,9 @@ class Speller(nn.Module):
         projected = self.attention.project(frames, lengths).select(order)
         loop = self.loop(symbols[order, :-1], steps[order], feedback)
         soft = feedback.draw == "gumbel" and feedback.rate < 1
-        logits, weights, fed = self.stepwise(projected, loop) if soft else self.fast(projected, loop)
+        logits, weights, fed = (
+            self.stepwise(projected, loop) if soft else self.fast(projected, loop)
+        )
         back = order.argsort()
         return logits[:, back].transpose(0, 1), weights[:, back].permute(1, 2, 0, 3), fed.t()[back]
 
@@ -287,7 +290,9 @@ class Speller(nn.Module):
             masks = weight.new_empty(shape).bernoulli_(keep).div_(keep).expand(steps, -1, -1, -1)
         soft = feedback.draw == "gumbel"
         active = (counts[:, None] > torch.arange(steps, device=device)).sum(0).tolist()
-        return Loop(symbols.t(), active, forced, noise, feedback.temperature, masks, self._logits, soft)
+        return Loop(
+            symbols.t(), active, forced, noise, feedback.temperature, masks, self._logits, soft
+        )
 
     def _logits(self, top: Tensor, context: Tensor) -> Tensor:
         """Logits (B, V) from which a symbol is drawn: without dropout, the speller's best."""

@@ -7,8 +7,9 @@ import math
 from pydantic import Field
 from torch import Tensor, nn
 
-from spelldown.model.blocks import Block, BlockSettings, LockedDropout
 from spelldown.model.lengths import silence
+from spelldown.model.listening.block import Block, LockedDropout
+from spelldown.model.listening.blocks import BlockSettings
 from spelldown.settings import Settings
 
 

@@ -46,8 +46,14 @@ class BatchNorm(nn.Module):
         image = rows.t()[None, :, :, None]
         learn = self.training and len(rows) > 1
         output = functional.batch_norm(
-            image, self.running_mean, self.running_variance, self.weight, self.bias,
-            learn, self.momentum, self.least_variance,
+            image,
+            self.running_mean,
+            self.running_variance,
+            self.weight,
+            self.bias,
+            learn,
+            self.momentum,
+            self.least_variance,
         )
         return output[0, :, :, 0].t()
 

@@ -1,89 +1,18 @@
-"""Attention: where in the listener's output the speller looks while it writes one symbol.
+"""The arithmetic of attention: one step of each kind, forward, and backward by hand.
 
-Every kind projects the listener's output to keys and values once an utterance, and the speller's
-state to a query at every step; they differ in how a query and a key give an energy:
-
-| kind     | energy of frame t                    | source                                       |
-|----------|--------------------------------------|----------------------------------------------|
-| dot      | q . k_t / sqrt(width of a head)      | Vaswani et al. 2017, section 3.2             |
-| cosine   | g q . k_t / (|q| |k_t|)              | Graves et al. 2014, section 3.3.1; g learned |
-| additive | v . tanh(q + k_t)                    | Bahdanau et al. 2015, appendix A.1.2         |
-| location | v . tanh(q + k_t + U (F * a)_t)      | Chorowski et al. 2015, section 2.1           |
-
-With H heads the widths are shared out and the heads' contexts joined (no output projection: the
-first cell's weights already are one). `location` sees where attention has been through a
-convolution F over a: by default the sum of all earlier weights, so that what was spelled can be
-told from what was not; Chorowski's own choice, the last step's weights, is `past: last`.
-
-The arithmetic of a step is a *kernel*: one small object a batch, with a forward that autograd can
-follow (`attend`) and a backward written out by hand for the unrolled loop (`backward`).
+`attention.py` says which kind computes what, and where it comes from.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from spelldown.model.lengths import mask_of
 from spelldown.model.precision import product_dtype
-from spelldown.settings import Settings
-
-
-class _AttentionSettings(Settings):
-    width: int = Field(128, ge=1, description="width of queries and keys, all heads together")
-    values: int | None = Field(None, ge=1, description="width of the context; as `width` if null")
-    heads: int = Field(1, ge=1, description="heads that look at different places at once")
-
-    @model_validator(mode="after")
-    def _heads_share_the_widths(self) -> _AttentionSettings:
-        for name, width in (("width", self.width), ("values", self.context_width)):
-            if width % self.heads:
-                raise ValueError(f"{self.heads} heads cannot share a {name} of {width} evenly")
-        return self
-
-    @property
-    def context_width(self) -> int:
-        return self.values or self.width
-
-
-class DotSettings(_AttentionSettings):
-    """Scaled dot product (Vaswani et al. 2017)."""
-
-    kind: Literal["dot"] = "dot"
-
-
-class CosineSettings(_AttentionSettings):
-    """Cosine of query and key, sharpened by a learned scale a head."""
-
-    kind: Literal["cosine"] = "cosine"
-    sharpness: float = Field(10.0, gt=0, description="the learned scale starts here")
-
-
-class AdditiveSettings(_AttentionSettings):
-    """A small network over query and key (Bahdanau et al. 2015)."""
-
-    kind: Literal["additive"] = "additive"
-
-
-class LocationSettings(_AttentionSettings):
-    """Additive, and aware of where it has looked (Chorowski et al. 2015)."""
-
-    kind: Literal["location"] = "location"
-    channels: int = Field(10, ge=1, description="filters over the past attention")
-    reach: int = Field(15, ge=1, description="listener frames the filters see to either side")
-    past: Literal["all", "last"] = Field("all", description="the sum of all steps, or the last")
-
-
-AttentionSettings = Annotated[
-    DotSettings | CosineSettings | AdditiveSettings | LocationSettings,
-    Field(discriminator="kind"),
-]
 
 
 @dataclass(frozen=True)
@@ -100,58 +29,6 @@ class Projected:
     def select(self, rows: Tensor) -> Projected:
         """The same for utterances `rows` (N,), which may repeat or be left out."""
         return Projected(self.keys[rows], self.values[rows], self.mask[rows])
-
-
-class Attention(nn.Module):
-    """Projections and learned energies of one kind of attention."""
-
-    def __init__(self, settings: AttentionSettings, listener_width: int, query_width: int) -> None:
-        super().__init__()
-        self.settings = settings
-        self.context_width = settings.context_width
-        self.query = nn.Linear(query_width, settings.width, bias=False)
-        self.key = nn.Linear(listener_width, settings.width)
-        self.value = nn.Linear(listener_width, settings.context_width)
-        heads, head_width = settings.heads, settings.width // settings.heads
-        self.energy = nn.ParameterList()  # what the kernel learns besides the projections
-        if isinstance(settings, CosineSettings):
-            self.energy.append(torch.full((heads,), settings.sharpness))
-        elif not isinstance(settings, DotSettings):
-            self.energy.append(torch.empty(heads, head_width).uniform_(-1, 1) / head_width**0.5)
-        if isinstance(settings, LocationSettings):
-            taps = 2 * settings.reach + 1
-            bound = (heads * taps) ** -0.5
-            filters = torch.empty(settings.channels, heads, taps).uniform_(-bound, bound)
-            spread = torch.empty(settings.channels, settings.width).uniform_(-1, 1)
-            self.energy.extend([filters, spread / settings.channels**0.5])
-
-    @property
-    def past(self) -> Literal["all", "last"]:
-        """Which earlier weights the kernel is shown: only `location` looks at them."""
-        return self.settings.past if isinstance(self.settings, LocationSettings) else "last"
-
-    def project(self, frames: Tensor, lengths: Tensor) -> Projected:
-        """Keys and values of the listener's output (B, T, D) with lengths (B,)."""
-        heads = self.settings.heads
-        keys = self.key(frames).unflatten(2, (heads, -1)).transpose(1, 2)
-        values = self.value(frames).unflatten(2, (heads, -1)).transpose(1, 2)
-        if isinstance(self.settings, CosineSettings):
-            keys = functional.normalize(keys.float() if keys.dtype == torch.bfloat16 else keys, dim=3)
-        return Projected(keys, values, mask_of(lengths, frames.shape[1]))
-
-    def kernel(self, projected: Projected, parameters: tuple[Tensor, ...] | None = None) -> Kernel:
-        """The arithmetic of this attention over one batch.
-
-        `parameters` stand in for `energy` inside the unrolled loop, which differentiates by hand.
-        """
-        learned = tuple(self.energy) if parameters is None else parameters
-        if isinstance(self.settings, LocationSettings):
-            return LocationKernel(projected, *learned)
-        if isinstance(self.settings, AdditiveSettings):
-            return AdditiveKernel(projected, *learned)
-        if isinstance(self.settings, CosineSettings):
-            return CosineKernel(projected, *learned)
-        return DotKernel(projected)
 
 
 class Kernel(ABC):
@@ -203,7 +80,11 @@ class Kernel(ABC):
         return context.view(rows, -1), weights
 
     def backward(
-        self, weights: Tensor, d_context: Tensor, d_weights: Tensor | None, query: Tensor,
+        self,
+        weights: Tensor,
+        d_context: Tensor,
+        d_weights: Tensor | None,
+        query: Tensor,
         past: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """One step backwards: gradients of query (B, D), past and energies (B, H, T).
@@ -226,7 +107,8 @@ class Kernel(ABC):
         steps, batch = d_contexts.shape[:2]
         over_steps = weights.to(self.dtype).permute(1, 2, 3, 0).flatten(0, 1)
         pulls = d_contexts.to(self.dtype).view(steps, batch * self.heads, -1).transpose(0, 1)
-        return torch.bmm(over_steps, pulls).unflatten(0, (batch, self.heads))
+        product = torch.bmm(over_steps, pulls)
+        return product.view(batch, self.heads, *product.shape[1:])
 
 
 class DotKernel(Kernel):
@@ -312,7 +194,8 @@ class AdditiveKernel(Kernel):
         return torch.tanh(places if located is None else places + located)
 
     def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
-        return (self._activations(query, past) @ self.vector[:, :, None]).squeeze(3)
+        energies: Tensor = (self._activations(query, past) @ self.vector[:, :, None]).squeeze(3)
+        return energies
 
     def energies_backward(
         self, gradient: Tensor, query: Tensor, past: Tensor | None
@@ -357,7 +240,8 @@ class LocationKernel(AdditiveKernel):
     def _located(self, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"
         located = self._trail(past) @ self.spread  # (B, T, D)
-        return located.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        spread: Tensor = located.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return spread
 
     def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"
@@ -365,8 +249,18 @@ class LocationKernel(AdditiveKernel):
         self.d_spread += torch.einsum("btc,btd->cd", self._trail(past), d_located)
         d_trail = (d_located @ self.spread.t()).transpose(1, 2).contiguous()
         middle = self.filters.shape[2] // 2
+        d_past: Tensor
         d_past, d_filters, _ = torch.ops.aten.convolution_backward(
-            d_trail, past, self.filters, None, [1], [middle], [1], False, [0], 1,
+            d_trail,
+            past,
+            self.filters,
+            None,
+            [1],
+            [middle],
+            [1],
+            False,
+            [0],
+            1,
             [True, True, False],
         )
         self.d_filters += d_filters

@@ -12,7 +12,7 @@ Gates stand in the order input, forget, output, candidate; L steps, B utterances
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spelldown.model.attention import Attention, Kernel, Projected
 from spelldown.model.precision import product_dtype
+from spelldown.model.spelling.attention import Attention
+from spelldown.model.spelling.kernels import Kernel, Projected
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Loop:
     """One pass over a reference, with everything drawn by chance settled beforehand.
 
     symbols (L, B): the reference from <sos> on. active: how many sentences each of the L steps
-    still spells; they are the first ones, so sentences stand longest first. forced (L, B): where it is fed (True) rather than
-    the speller's own symbol. noise (L, B, V): Gumbel noise when symbols are drawn. masks
-    (L, layers, B, D): scaled dropout of the cells' outputs. logits(top, context) gives (B, V).
+    still spells; they are the first ones, so sentences stand longest first. forced (L, B): where
+    it is fed (True) rather than the speller's own symbol. noise (L, B, V): Gumbel noise when
+    symbols are drawn. masks (L, layers, B, D): scaled dropout of the cells' outputs.
+    logits(top, context) gives (B, V).
     """
 
     symbols: Tensor
@@ -46,11 +48,14 @@ class Loop:
     def draw(self, step: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The speller's own symbol for `step`, as a distribution (N, V) and as symbols (N,).
 
-        For the first N sentences, from their logits. The largest of logits / temperature + Gumbel noise is a draw from their softmax.
+        For the first N sentences, from their logits. The largest of logits / temperature + Gumbel
+        noise is a draw from their softmax.
         """
         scores = logits.float() / self.temperature
         if self.noise is not None:
-            scores = scores + self.noise[step, : len(scores)] / (self.temperature if self.soft else 1.0)
+            scores = scores + self.noise[step, : len(scores)] / (
+                self.temperature if self.soft else 1.0
+            )
         return scores.softmax(1), scores.argmax(1)
 
 
@@ -59,7 +64,7 @@ def unroll(
     attention: Attention,
     projected: Projected,
     table: Tensor,
-    cells: list[tuple[Tensor, Tensor]],
+    cells: Sequence[tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cells and attention over all steps.
 
@@ -73,8 +78,16 @@ def unroll(
     first = cells[0][0][:, embedding:]
     above = [tensor for cell in cells[1:] for tensor in cell]
     outputs: tuple[Tensor, Tensor, Tensor, Tensor] = _Unrolled.apply(
-        loop, attention, projected.mask, projected.keys, projected.values, table,
-        attention.query.weight, first, *above, *attention.energy,
+        loop,
+        attention,
+        projected.mask,
+        projected.keys,
+        projected.values,
+        table,
+        attention.query.weight,
+        first,
+        *above,
+        *attention.energy,
     )
     return outputs
 
@@ -83,13 +96,13 @@ class _Saved:
     """What forward keeps for backward: everything is (L, B, ...), one entry a cell in lists."""
 
     def __init__(self, steps: int, batch: int, inputs: list[int], width: int, like: Tensor) -> None:
-        product, device, real = product_dtype(like), like.device, like.dtype
+        product, device = product_dtype(like), like.device
         sizes = [(steps + 1, batch, i + width) for i in inputs]
         self.inputs = [torch.zeros(size, dtype=product, device=device) for size in sizes]
         shape = (steps, batch, 4 * width)
-        self.gates = [torch.empty(shape, dtype=real, device=device) for _ in inputs]
-        self.cells = [torch.zeros(steps + 1, batch, width, dtype=real, device=device) for _ in inputs]
-        self.tanhs = [torch.empty(steps, batch, width, dtype=real, device=device) for _ in inputs]
+        self.gates = [like.new_empty(shape) for _ in inputs]
+        self.cells = [like.new_zeros(steps + 1, batch, width) for _ in inputs]
+        self.tanhs = [like.new_empty(steps, batch, width) for _ in inputs]
         self.outputs = torch.zeros(steps, batch, width, dtype=product, device=device)
 
 
@@ -97,7 +110,7 @@ class _Unrolled(torch.autograd.Function):
     """Forward and backward of the loop; see `unroll` for the shapes."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         loop: Loop,
         attention: Attention,
@@ -114,7 +127,6 @@ class _Unrolled(torch.autograd.Function):
         kernel = attention.kernel(Projected(keys, values, mask), learned)
         real, product = query.dtype, product_dtype(query)
         weights = [w.to(product) for w in (first, *above[::2])]
-        biases = [None, *above[1::2]]
         ask = query.to(product)
         steps, batch = loop.symbols.shape
         width, context_width = first.shape[0] // 4, attention.context_width
@@ -127,12 +139,14 @@ class _Unrolled(torch.autograd.Function):
         fed = loop.symbols.clone()
         always = loop.forced.all(1).tolist()  # one transfer, not one a step
         for i, n in enumerate(loop.active):
+            if n == 0:
+                break  # only padding is left
             if not always[i]:
                 logits = loop.logits(saved.outputs[i - 1, :n].to(real), contexts[i - 1, :n])
                 own = loop.draw(i, logits)[1]
                 fed[i, :n] = torch.where(loop.forced[i, :n], fed[i, :n], own)
             for k in range(layers):
-                bias = rows[fed[i, :n]] if k == 0 else biases[k]
+                bias = rows[fed[i, :n]] if k == 0 else above[2 * k - 1]
                 _cell(saved, k, i, n, weights[k], bias)
                 output = saved.inputs[k][i + 1, :n, -width:]
                 if loop.masks is not None:
@@ -167,7 +181,8 @@ class _Unrolled(torch.autograd.Function):
         d_queries = torch.zeros_like(ctx.queries)
         d_energies = torch.zeros_like(ctx.looked)
         d_past = None if ctx.pasts is None else torch.zeros_like(ctx.pasts[0])
-        for i, n in reversed(list(enumerate(ctx.loop.active))):
+        spelled = [(i, n) for i, n in enumerate(ctx.loop.active) if n > 0]
+        for i, n in reversed(spelled):
             past, later = (None, None) if d_past is None else (ctx.pasts[i, :n], d_past[:n])
             d_queries[i, :n], d_earlier, d_energies[i, :n] = kernel.backward(
                 ctx.looked[i, :n], d_contexts[i, :n], later, ctx.queries[i, :n], past
@@ -205,8 +220,13 @@ def _parameter_gradients(
     for weight, gates in zip(d_weights[1:], flat[1:], strict=True):
         above += [weight.to(real), gates.sum(0, dtype=real)]
     return (
-        d_keys.to(keys_type), d_values.to(values_type), d_table.to(table_type), d_ask.to(real),
-        d_weights[0].to(real), *above, *d_learned,
+        d_keys.to(keys_type),
+        d_values.to(values_type),
+        d_table.to(table_type),
+        d_ask.to(real),
+        d_weights[0].to(real),
+        *above,
+        *d_learned,
     )
 
 

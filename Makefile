@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its own environment first.
+
+PYTHON  ?=       # a Python >= 3.11 to build .venv from; found by itself when empty
+TORCH   ?=       # what to install as torch instead of our choice
+WORKERS ?= 2     # test processes
+
+.DEFAULT_GOAL := help
+.PHONY: help env test demo check format clean
+
+help:
+	@echo "make demo    make a spoken corpus, train a recognizer on it and try it (about ten minutes)"
+	@echo "make test    run the tests (a few minutes, no network)"
+	@echo "make check   lint, formatting and types"
+	@echo "make format  lay the code out"
+	@echo "make env     only the environment, in .venv (the others do it themselves)"
+	@echo "make clean   remove .venv and caches"
+
+env:
+	@PYTHON="$(strip $(PYTHON))" TORCH="$(strip $(TORCH))" sh scripts/make_env.sh
+
+# One thread a process: two cores are shared by the test processes.
+test: env
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(strip $(WORKERS))
+
+demo: env
+	.venv/bin/spelldown demo
+
+check: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: env
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

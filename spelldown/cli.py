@@ -1,0 +1,226 @@
+"""The command line: parse, call one function, print.
+
+Everything heavy is imported inside the commands, so that `spelldown --help` answers at once.
+"""
+
+import errno
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from spelldown.errors import SpelldownError
+from spelldown.terminal import console
+
+FAILED, INTERRUPTED = 1, 130  # exit statuses; wrong usage is 2
+
+
+class _Commands(TyperGroup):
+    """Commands whose user errors are one message, without a traceback, and status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpelldownError as error:
+            message = str(error)
+        except KeyboardInterrupt:
+            console(stderr=True).print("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            message = f"{error.filename}: {error.strerror}"
+        console(stderr=True).print(message, markup=False, style="red")
+        raise typer.Exit(FAILED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train and use speech recognizers that listen, attend and spell.",
+    epilog="`spelldown demo` shows everything at once.",
+)
+
+RecipePath = Annotated[
+    Path | None, typer.Argument(metavar="RECIPE", help="A page such as recipes/an4.yaml.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Laid over it: optimizer.rate=5e-4, listener.blocks.0.width=96, augment=null, ...",
+    ),
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as runs/an4-1.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable, and nothing else.")]
+
+
+@app.command()
+def train(
+    recipe: RecipePath = None,
+    overrides: Overrides = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The new run's folder; else runs/NAME-1, NAME-2, ..."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with this run, by its own recipe.")
+    ] = None,
+) -> None:
+    """Train a recipe, or go on with a run that was stopped or killed."""
+    if (recipe is None) == (resume is None):
+        raise typer.BadParameter(
+            "give a recipe to start, or --resume RUN to go on (one of the two)"
+        )
+    if resume is not None and (overrides or run is not None):
+        raise typer.BadParameter("a resumed run goes on by its own recipe, in its own folder")
+    from spelldown.recipe import run as runs
+    from spelldown.recipe.recipe import read_recipe
+
+    if resume is not None:
+        folder, outcome = resume, runs.resume(resume)
+    else:
+        assert recipe is not None
+        asked = read_recipe(recipe, overrides or ())
+        place = runs.new_folder(asked.name) if run is None else runs.free_folder(run)
+        folder, outcome = place.path, runs.start(asked, place)
+    if outcome.ending == "interrupted":  # the trainer has said how to go on
+        raise typer.Exit(INTERRUPTED)
+    out = console()
+    best = "" if outcome.best is None else f", best epoch {outcome.best_epoch} ({outcome.best:.3f})"
+    out.print(f"{outcome.ending} after {outcome.epochs} epochs{best}")
+    out.print(f"next: spelldown evaluate {folder}")
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="data.root=..., search.longest=..., ..."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, dev, test, or a part's own name.")] = "test",
+    json_: Json = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also an HTML page of the worst, with their attention."),
+    ] = None,
+) -> None:
+    """Score a run: distance, CER and WER with intervals, and the ten worst utterances."""
+    from spelldown.recipe.evaluation import evaluate as evaluated
+    from spelldown.recipe.evaluation import write_page
+    from spelldown.recipe.run import load_run
+    from spelldown.terminal import show_evaluation, tracked
+
+    out, err = console(), console(stderr=True)
+    loaded = load_run(run, overrides or ())
+    found = evaluated(loaded, split, tracked("spelling", err))
+    if json_:
+        print(json.dumps(found.as_dict(), ensure_ascii=False))
+    else:
+        show_evaluation(out, found)
+    if page is not None:
+        write_page(loaded, found, page)
+        err.print(f"page: {page}", markup=False)
+
+
+@app.command()
+def transcribe(
+    run: RunPath,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help=".npy features, audio files, or folders of them."),
+    ],
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    submission: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the course's hand-in (index,label) instead."),
+    ] = None,
+) -> None:
+    """Spell recordings or features that have no transcript."""
+    from spelldown.recipe.run import load_run
+    from spelldown.recipe.transcription import transcribe as transcribed
+    from spelldown.recipe.transcription import write_submission
+    from spelldown.terminal import tracked
+
+    err = console(stderr=True)
+    loaded = load_run(run)
+    if submission is not None:
+        if json_:
+            raise typer.BadParameter("--submission writes a file; --json prints: choose one")
+        count = write_submission(loaded, inputs, submission, tracked("spelling", err))
+        err.print(f"{count} utterances in {submission}", markup=False)
+        return
+    failed = 0
+    for found in transcribed(loaded, inputs, warn=lambda text: err.print(text, markup=False)):
+        failed += found.error is not None
+        if json_:
+            print(json.dumps(found.as_dict(), ensure_ascii=False), flush=True)
+        elif found.error is not None:
+            err.print(f"{found.id}: {found.error}", markup=False, style="red")
+        else:
+            print(found.line(), flush=True)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def recipe(
+    recipe: RecipePath = None,
+    overrides: Overrides = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
+    ] = False,
+    measure: Annotated[
+        bool, typer.Option(help="Read the corpus and measure an update, for time and memory.")
+    ] = True,
+) -> None:
+    """Show a recipe resolved: every key, the model's parts, time and memory of an epoch."""
+    if (recipe is None) != schema:
+        raise typer.BadParameter("give a recipe to show, or --schema (one of the two)")
+    from spelldown.recipe.reading.schema import schema_text
+    from spelldown.recipe.recipe import Recipe, read_recipe
+
+    if recipe is None:
+        print(schema_text(Recipe), end="")
+        return
+    from spelldown.recipe.overview import overview
+    from spelldown.terminal import show_estimate, show_page, show_parts
+
+    out, err = console(), console(stderr=True)
+    asked = read_recipe(recipe, overrides or ())
+    show_page(out, asked.as_yaml())
+    found = overview(asked, read_corpus=measure)
+    out.print()
+    show_parts(out, found.parts)
+    if measure:
+        out.print()
+        if found.missing is not None:
+            err.print(f"the corpus cannot be used: {found.missing}", markup=False, style="yellow")
+        show_estimate(out, found.estimate())
+
+
+@app.command()
+def demo(
+    again: Annotated[
+        bool, typer.Option(help="Train anew, beside what an earlier demo left.")
+    ] = False,
+) -> None:
+    """Make a spoken corpus, train a recognizer on it, and try it: about ten minutes."""
+    from spelldown.demo import run_demo
+
+    if run_demo(again=again) is None:
+        raise typer.Exit(INTERRUPTED)
+
+
+def main() -> None:
+    """What the command `spelldown` runs."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""From a cut to frames: MFCC or log-mel from a waveform, or arrays that come ready; then deltas
+and cepstral normalisation.
+
+Frames come in two steps so that augmentation can stand between them:
+
+    static = frontend.static(cut)       (T, width)          as the kind gives them
+    frames = frontend.finish(static)    (T, output_width)   with deltas, normalised
+
+Waveforms lie in [-1, 1], as soundfile gives them. At that scale the layers' energy floor (the
+float32 epsilon) is about the energy of noise of one 16-bit step, so digital silence looks like a
+very quiet room rather than like an abyss. Nothing is dithered: the same recording always gives the
+same frames.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from lhotse.features.kaldi.layers import Wav2LogFilterBank, Wav2MFCC
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from spelldown.errors import AudioError, DataError
+from spelldown.settings import Settings
+
+FRAMES_PER_SECOND = 100
+SECONDS_PER_FRAME = 1 / FRAMES_PER_SECOND
+WINDOW_SECONDS = 0.025
+DELTA_WINDOW = 2  # frames to each side that a delta looks at
+LEAST_DEVIATION = 1e-3  # of a coefficient over an utterance, in its own units
+
+Content = Literal["cepstra", "log-mel"]
+
+
+class FinishSettings(Settings):
+    """What every kind of frontend does at its end.
+
+    deltas: 0 none, 1 with first differences, 2 with second differences too.
+    normalise: per utterance and coefficient: `mean-variance`, `mean` alone, or `none`.
+    """
+
+    deltas: int = Field(0, ge=0, le=2)
+    normalise: Literal["mean-variance", "mean", "none"] = "mean-variance"
+
+
+class ArraysFrontendSettings(FinishSettings):
+    """Frames that come ready, `width` numbers each; `content` says what they are."""
+
+    kind: Literal["arrays"] = "arrays"
+    width: int = Field(13, ge=1)
+    content: Content = "cepstra"
+
+
+class MfccSettings(FinishSettings):
+    """`width` mel-cepstral coefficients from `filters` mel bands, as Kaldi computes them."""
+
+    kind: Literal["mfcc"] = "mfcc"
+    width: int = Field(13, ge=1)
+    filters: int = Field(40, ge=4)
+    sample_rate: int = Field(16000, ge=8000)
+
+    @model_validator(mode="after")
+    def _no_more_cepstra_than_bands(self) -> "MfccSettings":
+        if self.width > self.filters:
+            raise ValueError(
+                f"width {self.width} is more than the {self.filters} mel bands (filters) give"
+            )
+        return self
+
+
+class LogMelSettings(FinishSettings):
+    """`width` log-mel energies, as Kaldi computes them."""
+
+    kind: Literal["log-mel"] = "log-mel"
+    width: int = Field(80, ge=4)
+    sample_rate: int = Field(16000, ge=8000)
+
+
+FrontendSettings = Annotated[
+    ArraysFrontendSettings | MfccSettings | LogMelSettings, Field(discriminator="kind")
+]
+
+
+class Frontend:
+    """Frames of cuts or of waveforms, the same in training and in use.
+
+    width: numbers a frame before deltas; output_width: after deltas.
+    content: what static frames hold, `cepstra` or `log-mel` (augmentation warps them by it).
+    mel_bands: how many bands lie behind the cepstra (for ready-made ones: Sphinx' usual 40).
+    """
+
+    def __init__(self, settings: ArraysFrontendSettings | MfccSettings | LogMelSettings) -> None:
+        self.settings = settings
+        self.width = settings.width
+        self.output_width = settings.width * (1 + settings.deltas)
+        self.content: Content = "cepstra"
+        self.mel_bands = max(40, settings.width)
+        self._layer: torch.nn.Module | None = None
+        rate: Any = {"frame_length": WINDOW_SECONDS, "frame_shift": SECONDS_PER_FRAME}
+        if isinstance(settings, MfccSettings):
+            self.mel_bands = settings.filters
+            self._layer = Wav2MFCC(
+                sampling_rate=settings.sample_rate,
+                num_ceps=settings.width,
+                num_filters=settings.filters,
+                **rate,
+            ).eval()
+        elif isinstance(settings, LogMelSettings):
+            self.content = "log-mel"
+            self.mel_bands = settings.width
+            self._layer = Wav2LogFilterBank(
+                sampling_rate=settings.sample_rate, num_filters=settings.width, **rate
+            ).eval()
+        else:
+            self.content = settings.content
+
+    def count(self, cut: Any) -> int:
+        """Frames that `static(cut)` will have, without reading it."""
+        if isinstance(self.settings, ArraysFrontendSettings):
+            return int(cut.num_frames)
+        samples = _resampled_count(cut.num_samples, cut.sampling_rate, self.settings.sample_rate)
+        return _frame_count(samples, self.settings.sample_rate)
+
+    def static(self, cut: Any) -> Tensor:
+        """Frames of a lhotse cut before deltas and normalisation, (T, width) float32.
+
+        Raises DataError for frames of another width or non-finite ones, AudioError for a recording
+        that cannot be read or is shorter than one window; both name the utterance.
+        """
+        if isinstance(self.settings, ArraysFrontendSettings):
+            return self._ready_made(cut)
+        if not cut.has_recording:
+            raise DataError(
+                f"utterance {cut.id} has no recording, and frontend kind "
+                f"{self.settings.kind} needs one; kind arrays takes frames that come ready"
+            )
+        name = f"utterance {cut.id}"
+        try:
+            samples = _samples(cut)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from error
+        return self.of_samples(samples, cut.sampling_rate, name=name)
+
+    def of_samples(self, samples: Tensor, sample_rate: int, name: str = "the recording") -> Tensor:
+        """Static frames (T, width) of a waveform: (N,), or (channels, N), which are averaged.
+
+        samples: float, in [-1, 1]. Any `sample_rate` in Hz: other ones are resampled to ours.
+        Raises AudioError, with `name`, for less than one window of 25 ms or non-finite samples,
+        and when the frontend takes only frames that come ready.
+        """
+        if self._layer is None or isinstance(self.settings, ArraysFrontendSettings):
+            raise AudioError(
+                f"{name} is a waveform, but this frontend (kind arrays) only takes frames that "
+                f"come ready, {self.width} numbers each; kinds mfcc and log-mel take waveforms"
+            )
+        ours = self.settings.sample_rate
+        if samples.dim() == 2:
+            samples = samples.mean(dim=0)
+        samples = _resample(samples.to(torch.float32), sample_rate, ours)
+        window = round(WINDOW_SECONDS * ours)
+        if len(samples) < window:
+            raise AudioError(
+                f"{name} is {1000 * len(samples) / ours:.1f} ms long; frames need at least one "
+                f"window of {1000 * WINDOW_SECONDS:.0f} ms"
+            )
+        if not bool(torch.isfinite(samples).all()):
+            raise AudioError(f"{name} holds samples that are not finite numbers")
+        with torch.no_grad():
+            frames: Tensor = self._layer(samples.unsqueeze(0))
+        return frames.squeeze(0)
+
+    def finish(self, frames: Tensor) -> Tensor:
+        """Frames with deltas and normalised over the utterance: (T, width) -> (T, output_width)."""
+        frames = add_deltas(frames, self.settings.deltas)
+        return normalised(frames, self.settings.normalise)
+
+    def _ready_made(self, cut: Any) -> Tensor:
+        if not cut.has_features:
+            raise DataError(
+                f"utterance {cut.id} has no ready-made frames, as frontend kind arrays needs; "
+                "kinds mfcc and log-mel make frames from recordings"
+            )
+        frames = torch.from_numpy(np.ascontiguousarray(cut.load_features(), dtype=np.float32))
+        if frames.dim() != 2 or frames.shape[1] != self.width:
+            raise DataError(
+                f"utterance {cut.id} has frames of shape {tuple(frames.shape)}; "
+                f"the recipe's frontend.width asks for (frames, {self.width})"
+            )
+        return frames
+
+
+def add_deltas(frames: Tensor, order: int) -> Tensor:
+    """Frames with their differences behind them: (T, F) -> (T, F * (1 + order)).
+
+    d[t] = sum_n n (c[t+n] - c[t-n]) / (2 sum_n n^2), n = 1..2, the first and last frames repeated
+    beyond the edges: the regression of HTK (The HTK Book, section 5.6) and of Kaldi's first deltas.
+    Second deltas are deltas of the deltas, as in HTK; Kaldi's differ from them at the edges.
+    """
+    parts = [frames]
+    for _ in range(order):
+        parts.append(_delta(parts[-1]))
+    return torch.cat(parts, dim=1) if order else frames
+
+
+def _delta(frames: Tensor) -> Tensor:
+    length = len(frames)
+    if length == 0:
+        return frames
+    edge = (DELTA_WINDOW, -1)
+    padded = torch.cat((frames[:1].expand(edge), frames, frames[-1:].expand(edge)))
+    total = torch.zeros_like(frames)
+    for n in range(1, DELTA_WINDOW + 1):
+        later = padded[DELTA_WINDOW + n : DELTA_WINDOW + n + length]
+        earlier = padded[DELTA_WINDOW - n : DELTA_WINDOW - n + length]
+        total += n * (later - earlier)
+    return total / (2 * sum(n * n for n in range(1, DELTA_WINDOW + 1)))
+
+
+def normalised(frames: Tensor, how: Literal["mean-variance", "mean", "none"]) -> Tensor:
+    """Frames (T, F) less their mean over time and, for `mean-variance`, over their deviation.
+
+    The deviation is the population's and at least LEAST_DEVIATION, so that a coefficient that
+    never moves becomes zero rather than amplified rounding noise.
+    """
+    if how == "none":
+        return frames
+    centred = frames - frames.mean(dim=0)
+    if how == "mean":
+        return centred
+    deviation = centred.square().mean(dim=0).sqrt().clamp_min(LEAST_DEVIATION)
+    return centred / deviation
+
+
+def read_audio(path: str | Path) -> tuple[Tensor, int]:
+    """Samples (N,) float32 in [-1, 1] of a recording and its rate in Hz; channels are averaged.
+
+    Whatever libsndfile reads: WAV, FLAC, Ogg Vorbis, Opus, MP3, NIST SPHERE and more. Raises
+    AudioError naming the file when it is missing, empty or of no format that is known.
+    """
+    samples, rate = _read(Path(path))
+    return torch.from_numpy(samples.mean(axis=1)), rate
+
+
+def _read(path: Path, start: float = 0.0, seconds: float | None = None) -> tuple[Any, int]:
+    """Samples (N, channels) from `start` on, for `seconds` or to the end, and the rate in Hz."""
+    if not path.is_file():
+        raise AudioError(f"{path}: no such recording")
+    try:
+        with soundfile.SoundFile(path) as recording:
+            rate = int(recording.samplerate)
+            if start:
+                recording.seek(round(start * rate))
+            wanted = -1 if seconds is None else round(seconds * rate)
+            samples = recording.read(wanted, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        raise AudioError(
+            f"{path}: not a recording that can be read ({error}); "
+            "WAV, FLAC, Ogg, Opus, MP3 and SPHERE can be"
+        ) from error
+    if len(samples) == 0:
+        raise AudioError(f"{path}: holds no samples" + (f" from {start:.2f} s on" if start else ""))
+    return samples, rate
+
+
+def _samples(cut: Any) -> Tensor:
+    """A cut's waveform (channels, N), exactly as long as the cut says."""
+    recording = getattr(cut, "recording", None)
+    sources = [] if recording is None else recording.sources
+    if recording and len(sources) == 1 and sources[0].type == "file" and not recording.transforms:
+        # Read by ourselves: lhotse needs an external program for SPHERE.
+        path = Path(sources[0].source)
+        found, rate = _read(path, cut.start, cut.duration)
+        channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
+        found = found[:, channels] if max(channels) < found.shape[1] else found
+        samples = torch.from_numpy(np.ascontiguousarray(found.T))
+        if rate != cut.sampling_rate:
+            raise AudioError(
+                f"{path} has {rate} samples a second, its manifest says {cut.sampling_rate}"
+            )
+    else:
+        try:
+            samples = torch.from_numpy(cut.load_audio())
+        except Exception as error:  # its backends raise errors of many kinds
+            raise AudioError(f"cannot be read: {error}") from error
+    missing = cut.num_samples - samples.shape[-1]
+    if missing > WINDOW_SECONDS * cut.sampling_rate:
+        raise AudioError(
+            f"its recording holds {samples.shape[-1]} samples, its manifest says {cut.num_samples}"
+        )
+    return torch.nn.functional.pad(samples, (0, missing))  # compressed formats are a few off
+
+
+def _resample(samples: Tensor, rate: int, ours: int) -> Tensor:
+    if rate == ours or len(samples) == 0:
+        return samples
+    out = torch.from_numpy(np.asarray(soxr.resample(samples.numpy(), rate, ours, quality="HQ")))
+    # Of the exact length that `count` foretells, whatever the resampler rounds to.
+    wanted = _resampled_count(len(samples), rate, ours)
+    return torch.nn.functional.pad(out, (0, wanted - len(out)))
+
+
+def _resampled_count(samples: int, rate: int, ours: int) -> int:
+    return (samples * ours + rate // 2) // rate
+
+
+def _frame_count(samples: int, rate: int) -> int:
+    # One frame for every whole shift, rounded: lhotse's layers mirror the edges.
+    shift = rate // FRAMES_PER_SECOND
+    return (samples + shift // 2) // shift

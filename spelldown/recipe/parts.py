@@ -1,0 +1,150 @@
+"""From a recipe to ready parts: the one room where data, model, search and training meet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from spelldown.data.augment import Augment
+from spelldown.data.batching import Batches
+from spelldown.data.checks import Part, Problem, check_part
+from spelldown.data.corpora import read_part
+from spelldown.data.frontend import ArraysFrontendSettings, Frontend
+from spelldown.data.vocabulary import Vocabulary
+from spelldown.errors import DataError
+from spelldown.model.recognizer import Recognizer
+from spelldown.recipe.recipe import Recipe
+from spelldown.training.learning import Learning
+from spelldown.training.schedule import ConstantRate, CosineRate, PlateauRate
+from spelldown.training.teacher_forcing import AfterAlignmentForcing, ConstantForcing
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What training needs, built from one recipe; `problems` are the utterances left out."""
+
+    recipe: Recipe
+    vocabulary: Vocabulary
+    recognizer: Recognizer
+    train: Batches
+    dev: Batches
+    problems: tuple[Problem, ...]
+
+
+def build_parts(recipe: Recipe, vocabulary: Vocabulary | None = None) -> Parts:
+    """Reads the corpus and builds everything that training needs.
+
+    `vocabulary` is that of a run that goes on; without one it is made as the recipe says.
+    Raises DataError where the corpus cannot be used.
+    """
+    train, dev = (read_part(recipe.data, name) for name in (recipe.data.train, recipe.data.dev))
+    if vocabulary is None:
+        vocabulary = recipe.vocabulary.build(train.texts)
+    recognizer = build_recognizer(recipe, len(vocabulary))
+    train = checked_part(recipe, train, vocabulary, recognizer)
+    dev = checked_part(recipe, dev, vocabulary, recognizer)
+    return Parts(
+        recipe,
+        vocabulary,
+        recognizer,
+        build_batches(recipe, train, vocabulary, training=True),
+        build_batches(recipe, dev, vocabulary, training=False),
+        (*train.problems, *dev.problems),
+    )
+
+
+def build_recognizer(recipe: Recipe, symbols: int) -> Recognizer:
+    """The recognizer with its first weights, which depend on the recipe's seed alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return Recognizer(
+            recipe.listener,
+            recipe.attention,
+            recipe.speller,
+            recipe.ctc,
+            input_width=Frontend(recipe.frontend).output_width,
+            vocabulary=symbols,
+        )
+
+
+def checked_part(
+    recipe: Recipe,
+    part: Part,
+    vocabulary: Vocabulary | None = None,
+    recognizer: Recognizer | None = None,
+) -> Part:
+    """A part for training or evaluation: everything with a transcript that this recipe can use.
+
+    What is trained on must be spelled with the `vocabulary`, and by CTC within the frames that the
+    `recognizer` makes. What is only scored need not: left out, it would flatter the score.
+    Raises DataError for a part without any transcript, and as `data.problems` has it.
+    """
+    if len(part.cuts) and not part.texts:
+        raise DataError(
+            f"{part.name} of {recipe.data.root} has no transcripts; it can be transcribed "
+            "(spelldown transcribe), but not be trained or evaluated on"
+        )
+    arrays = isinstance(recipe.frontend, ArraysFrontendSettings)
+    return check_part(
+        part,
+        recipe.data.problems,
+        vocabulary,
+        width=recipe.frontend.width if arrays else None,
+        output_length=_output_length(recognizer) if recognizer and recipe.loss.uses_ctc else None,
+        need_text=True,
+    )
+
+
+def _output_length(recognizer: Recognizer) -> Callable[[int], int]:
+    @cache  # a corpus has far fewer lengths than utterances
+    def output_length(frames: int) -> int:
+        return int(recognizer.listener.output_lengths(torch.tensor([frames])))
+
+    return output_length
+
+
+def build_batches(recipe: Recipe, part: Part, vocabulary: Vocabulary, training: bool) -> Batches:
+    """A part as batches; augmented and drawn anew each epoch when `training`."""
+    frontend = Frontend(recipe.frontend)
+    augment = None
+    if training and recipe.augment is not None:
+        augment = Augment(recipe.augment, frontend)
+    return Batches(part.cuts, frontend, augment, vocabulary, recipe.batching, recipe.seed, training)
+
+
+def learning_of(recipe: Recipe) -> Learning:
+    """The sections of a recipe that the trainer takes."""
+    return Learning(
+        recipe.loss,
+        recipe.optimizer,
+        recipe.schedule,
+        recipe.teacher_forcing,
+        recipe.averaging,
+        recipe.training,
+    )
+
+
+def remedies_in_use(recipe: Recipe) -> frozenset[str]:
+    """What the recipe already does to make attention align, which need not be advised."""
+    forcing, schedule = recipe.teacher_forcing, recipe.schedule
+    rises = isinstance(schedule, ConstantRate | CosineRate | PlateauRate)
+    told = isinstance(forcing, ConstantForcing) and forcing.rate == 1
+    uses = {
+        "teacher-forcing": told or isinstance(forcing, AfterAlignmentForcing),
+        "ctc": recipe.loss.uses_ctc,
+        "reduction": 4 <= _reduction(recipe) <= 8,
+        "shortest-first": recipe.batching.shortest_first_epochs > 0,
+        "location": recipe.attention.kind == "location",
+        "late-augment": recipe.augment is None or recipe.augment.from_epoch > 1,
+        "warm-up": schedule.warmup > 0 if rises else True,  # type: ignore[union-attr]
+        "label-smoothing": recipe.loss.label_smoothing > 0,
+    }
+    return frozenset(name for name, used in uses.items() if used)
+
+
+def _reduction(recipe: Recipe) -> int:
+    with torch.device("meta"):  # shapes without memory
+        return Recognizer(
+            recipe.listener, recipe.attention, recipe.speller, None, input_width=1, vocabulary=4
+        ).listener.reduction

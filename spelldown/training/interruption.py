@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM as a wish to stop soon, rather than a blow."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+class Interruption:
+    """While this context lasts, the first SIGINT or SIGTERM is only noted in `wished`.
+
+    A second one interrupts at once, as ever. Outside the main thread signals stay as they are.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.wished = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.wished = False
+        if threading.current_thread() is threading.main_thread():
+            for number in self.SIGNALS:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.wished = True
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)

@@ -1,0 +1,131 @@
+"""Where a run stands, and an epoch in numbers: its line in metrics.jsonl."""
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from spelldown.training.alignment import Verdict
+from spelldown.training.run_folder import plain
+from spelldown.training.update import Update
+from spelldown.training.validation import Validated
+
+
+@dataclass
+class Progress:
+    """Where a run stands: in `epoch` (from 1), before `batch` (from 0), after `updates`.
+
+    Updates count skipped ones too; `skipped_in_row` are the latest skipped without a break.
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    updates: int = 0
+    skipped_in_row: int = 0
+
+
+@dataclass
+class Sums:
+    """What an epoch's updates told so far, added up; skipped ones only in `skipped`.
+
+    seconds: of training, of which `waiting` for batches
+    """
+
+    updates: int = 0
+    skipped: int = 0
+    symbols: int = 0
+    utterances: int = 0
+    frames: int = 0
+    loss: float = 0.0
+    ce: float = 0.0
+    ctc: float = 0.0
+    ctc_left_out: int = 0
+    norm: float = 0.0
+    seconds: float = 0.0
+    waiting: float = 0.0
+
+    def add(self, update: Update) -> None:
+        """Adds an update."""
+        if update.skipped:
+            self.skipped += 1
+            return
+        self.updates += 1
+        self.symbols += update.symbols
+        self.utterances += update.utterances
+        self.frames += update.frames
+        self.loss += update.loss
+        self.ce += update.ce
+        self.ctc += update.ctc
+        self.ctc_left_out += update.ctc_left_out
+        self.norm += update.norm
+
+    def record(self) -> dict[str, Any]:
+        """Losses a symbol (cross entropy plain; loss as trained on), the mean gradient norm before
+        clipping, and speeds over all time spent on training, waiting included."""
+        each = 1 / self.symbols if self.symbols else float("nan")
+        spent = max(self.seconds, 1e-9)
+        return {
+            "loss": self.loss * each,
+            "ce": self.ce * each,
+            "ctc": self.ctc * each
+            if self.ctc
+            else None,  # nothing is reckoned while it has no share
+            "ctc_left_out": self.ctc_left_out,
+            "gradient_norm": self.norm / self.updates if self.updates else None,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+            "utterances_per_second": self.utterances / spent,
+            "frames_per_second": self.frames / spent,
+            "waiting_share": self.waiting / spent,
+        }
+
+
+def epoch_record(
+    sums: Sums, validated: Validated, verdict: Verdict, **about: Any
+) -> dict[str, Any]:
+    """An epoch's line in metrics.jsonl; `about` says which epoch, at which rates. NaN is None.
+
+    alignment: its parts and their value, 0 to 1, and the verdict with its reason and advice
+    memory:    most the process has held so far, in MiB, and on the GPU
+    """
+    scores, aligned = validated.scores, validated.alignment
+    record = {
+        **about,
+        "seconds": sums.seconds + validated.seconds,
+        "train": sums.record(),
+        "dev": {
+            "distance": scores.distance,
+            "cer": scores.cer,
+            "wer": scores.wer,
+            "loss": validated.loss,
+            "ctc": validated.ctc,
+            "seconds": validated.seconds,
+        },
+        "alignment": {
+            "value": aligned.value,
+            **asdict(aligned),
+            "verdict": verdict.state,
+            "reason": verdict.reason,
+            "advice": list(verdict.advice),
+        },
+        "memory": {"peak_mib": peak_memory(), "gpu_peak_mib": peak_gpu_memory()},
+    }
+    return dict(plain(record))
+
+
+def peak_memory() -> float | None:
+    """Most memory that this process has held, in MiB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def peak_gpu_memory() -> float | None:
+    """Most memory that tensors have held on the GPU, in MiB; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    return round(torch.cuda.max_memory_allocated() / 2**20, 1)

@@ -1,0 +1,324 @@
+"""The loop: update, validate, keep the best, stop early, and go on after any interruption.
+
+What makes a resumed run end with the same weights, bit for bit on a CPU:
+
+- batches are a function of seed, epoch and place; so is all that an update draws by chance
+- the learning rate is a function of epoch and place, but for what a plateau remembers
+- everything else that later updates depend on is in the checkpoint, which is written whole
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+
+from spelldown.data.batching import Batch, Batches
+from spelldown.data.vocabulary import Vocabulary
+from spelldown.errors import CheckpointError, NonFiniteError
+from spelldown.model.precision import resolve_precision
+from spelldown.model.recognizer import Recognizer
+from spelldown.search.search import SearchSettings
+from spelldown.training import alignment
+from spelldown.training.averaging import build_averaging
+from spelldown.training.checkpoint import (
+    Checkpoint,
+    fit_weights,
+    load_checkpoint,
+    newest,
+    save_checkpoint,
+)
+from spelldown.training.interruption import Interruption
+from spelldown.training.learning import Learning, TrainingSettings
+from spelldown.training.optimizer import build_optimizer
+from spelldown.training.record import Progress, Sums, epoch_record
+from spelldown.training.run_folder import RunFolder
+from spelldown.training.schedule import build_schedule
+from spelldown.training.teacher_forcing import Judged, build_teacher_forcing, feedback_at
+from spelldown.training.tracking import Silent, Tracker
+from spelldown.training.update import (
+    Manner,
+    Updater,
+    device_for,
+    device_of,
+    grouped,
+    update_seed,
+)
+from spelldown.training.validation import (
+    Judge,
+    Validated,
+    Validation,
+    draw,
+    seconds_per_frame,
+)
+
+__all__ = ["Learning", "Outcome", "Trainer", "TrainingSettings"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: after its last epoch, because nothing improved, or by Ctrl-C or SIGTERM.
+
+    epochs: whole ones, with their validations; best: the value of `training.judge`
+    """
+
+    ending: Literal["finished", "stopped early", "interrupted"]
+    epochs: int
+    updates: int
+    best: float | None
+    best_epoch: int | None
+
+
+class Trainer:
+    """Trains a recognizer in a run folder, from the start or from where it stands.
+
+    remedies: names of what the recipe does already to make attention align, which is then not
+              advised (`spelldown.training.alignment.REMEDY_NAMES`)
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        recognizer: Recognizer,
+        train: Batches,
+        dev: Batches,
+        vocabulary: Vocabulary,
+        learning: Learning,
+        search: SearchSettings,
+        *,
+        seed: int = 1,
+        tracker: Tracker | None = None,
+        remedies: frozenset[str] = frozenset(),
+    ) -> None:
+        settings = learning.training
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        self.run, self.train, self.learning, self.settings = run, train, learning, settings
+        self.seed, self.tracker, self.remedies = seed, tracker or Silent(), remedies
+        device = device_for(settings.device)
+        precision = resolve_precision(settings.precision, device)
+        self.recognizer = recognizer.to(device).train()
+        self.optimizer = build_optimizer(self.recognizer, learning.optimizer)
+        self.updater = Updater(
+            self.recognizer,
+            self.optimizer,
+            learning.loss,
+            learning.optimizer.clip,
+            precision,
+            device,
+        )
+        pictures = settings.pictures if settings.pictures_every else 0
+        self.validation = Validation(dev, vocabulary, search, precision, pictures)
+        self.schedule = build_schedule(learning.schedule, settings.epochs)
+        self.teacher_forcing = build_teacher_forcing(learning.teacher_forcing)
+        self.averaging = build_averaging(learning.averaging)
+        self.judge = Judge(settings.patience, settings.least_improvement)
+        self.history: list[alignment.Validation] = []
+        self.progress, self.sums = Progress(), Sums()
+        self.interruption = Interruption()
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> bool:
+        """Takes up the run where its last checkpoint left it; False if there is none yet.
+
+        Epochs that metrics.jsonl lists and the checkpoint does not know are taken out of it, since
+        they will be repeated. Raises CheckpointError if the checkpoint cannot be used.
+        """
+        place = self.run.last
+        if newest(place) is None:
+            return False
+        checkpoint = load_checkpoint(place, device_of(self.recognizer))
+        fit_weights(self.recognizer, checkpoint.weights, place)
+        state = checkpoint.state
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.averaging.load_tensors(checkpoint.averaging)
+            self.schedule.load_state_dict(state["schedule"])
+            self.teacher_forcing.load_state_dict(state["teacher_forcing"])
+            self.judge.load_state_dict(state["judge"])
+            self.history = [
+                alignment.Validation(**{**s, "alignment": alignment.Alignment(**s["alignment"])})
+                for s in state["history"]
+            ]
+            self.progress, self.sums = Progress(**state["progress"]), Sums(**state["sums"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{place}: does not belong to this recipe ({error}); resume with the recipe.yaml "
+                "that lies in the run's folder"
+            ) from error
+        self.run.forget_epochs_after(self.progress.epoch - 1)
+        return True
+
+    def save(self) -> None:
+        """Writes all that is needed to go on from here."""
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "teacher_forcing": self.teacher_forcing.state_dict(),
+            "judge": self.judge.state_dict(),
+            "history": [asdict(seen) for seen in self.history],
+            "progress": asdict(self.progress),
+            "sums": asdict(self.sums),
+        }
+        weights = self.recognizer.state_dict()
+        save_checkpoint(self.run.last, Checkpoint(weights, state, self.averaging.tensors()))
+        self.saved_at = time.monotonic()
+
+    def fit(self) -> Outcome:
+        """Trains until the run is over or somebody wishes it to stop.
+
+        Raises NonFiniteError if losses or gradients stay non-finite; what was learnt is saved.
+        """
+        with self.run.held(), self.interruption, self.tracker:
+            if newest(self.run.last) is None:
+                self.save()  # from here on there is always something to go on from
+            while self.progress.epoch <= self.settings.epochs and not self.judge.exhausted:
+                self._train_epoch()
+                if self.interruption.wished or not self._end_epoch():
+                    self.save()
+                    self.tracker.message(
+                        f"stopped after {self.progress.updates} updates, in epoch "
+                        f"{self.progress.epoch}; all is saved. Go on with: "
+                        f"spelldown train --resume {self.run}"
+                    )
+                    return self._outcome("interrupted")
+        return self._outcome("stopped early" if self.judge.exhausted else "finished")
+
+    def _train_epoch(self) -> None:
+        """Makes the epoch's updates from where progress stands, until a stop is wished for."""
+        progress, minutes = self.progress, self.settings.checkpoint_minutes
+        batches = self.train.count(progress.epoch)
+        self.tracker.epoch_begins(progress.epoch, self.settings.epochs, batches, progress.batch)
+        for group in self._groups(batches):
+            self._update(group, batches)
+            if self.interruption.wished:
+                return
+            if time.monotonic() - self.saved_at >= 60 * minutes:
+                self.save()
+
+    def _update(self, group: list[Batch], batches: int) -> None:
+        """One update, and all that takes note of it."""
+        progress, began = self.progress, time.monotonic()
+        update = self.updater.update(group, self._manner(batches))
+        progress.batch += len(group)
+        progress.updates += 1
+        progress.skipped_in_row = progress.skipped_in_row + 1 if update.skipped else 0
+        if not update.skipped:
+            self.averaging.updated(self.recognizer, progress.epoch)
+        self.sums.add(update)
+        self.sums.seconds += time.monotonic() - began
+        self.tracker.updated(progress.batch, update.utterances, update.loss / update.symbols)
+        if progress.skipped_in_row >= self.settings.nonfinite_patience:
+            self._give_up()
+
+    def _groups(self, batches: int) -> Iterator[list[Batch]]:
+        """The epoch's batches from where progress stands, an update's worth at a time."""
+        if self.progress.batch >= batches:
+            return
+        rest = self.train.epoch(self.progress.epoch, self.progress.batch)
+        groups = grouped(rest, self.learning.optimizer.accumulate)
+        while True:
+            began = time.monotonic()
+            group = next(groups, None)
+            waited = time.monotonic() - began
+            self.sums.waiting += waited
+            self.sums.seconds += waited
+            if group is None:
+                return
+            yield group
+
+    def _manner(self, batches: int) -> Manner:
+        """How the schedules want the next update to be made."""
+        epoch, learning = self.progress.epoch, self.learning
+        noisy = epoch >= self.settings.weight_noise_from
+        forcing = self.teacher_forcing.rate_in(epoch)
+        return Manner(
+            rate=self._rate(batches),
+            ctc_weight=learning.loss.ctc_weight_in(epoch),
+            feedback=feedback_at(learning.teacher_forcing, forcing),
+            weight_noise=self.settings.weight_noise if noisy else 0.0,
+            seed=update_seed(self.seed, self.progress.updates),
+        )
+
+    def _rate(self, batches: int) -> float:
+        """The learning rate of the next update, or of the last one at the epoch's end."""
+        size = self.learning.optimizer.accumulate
+        updates = -(-batches // size)
+        place = min(self.progress.batch // size, updates - 1)
+        done = self.progress.epoch - 1 + (place + 0.5) / updates
+        return self.learning.optimizer.rate * self.schedule.factor(done)
+
+    def _end_epoch(self) -> bool:
+        """Validates, keeps the best, tells the schedules, saves; False if it was interrupted."""
+        epoch = self.progress.epoch
+        self.tracker.validating()
+        self.averaging.epoch_ended(self.recognizer, epoch)
+        with self.averaging.applied(self.recognizer):
+            validated = self.validation.run(self.recognizer, lambda: self.interruption.wished)
+            if validated is None:
+                return False
+            value = validated.by(self.settings.judge)
+            best, improved = self.judge.judge(epoch, value)
+            if best:
+                about = {"epoch": epoch, "updates": self.progress.updates, "value": value}
+                save_checkpoint(self.run.best, Checkpoint(self.recognizer.state_dict(), about))
+        verdict = self._note(validated, best)
+        if self.settings.pictures_every and epoch % self.settings.pictures_every == 0:
+            draw(validated, self.run, epoch, seconds_per_frame(self.recognizer))
+        self.schedule.validated(value)
+        aligned = verdict.state == "aligned"
+        self.teacher_forcing.validated(Judged(epoch, validated.scores.distance, improved, aligned))
+        self.progress.epoch, self.progress.batch, self.sums = epoch + 1, 0, Sums()
+        self.save()
+        return True
+
+    def _note(self, validated: Validated, best: bool) -> alignment.Verdict:
+        """Writes the epoch's line, shows it, and gives the verdict on attention."""
+        progress = self.progress
+        now = alignment.Validation(
+            progress.epoch, progress.updates, validated.alignment, validated.scores.cer
+        )
+        before = alignment.verdict(self.history, self.remedies).state if self.history else None
+        self.history.append(now)
+        verdict = alignment.verdict(self.history, self.remedies)
+        record = epoch_record(
+            self.sums,
+            validated,
+            verdict,
+            epoch=progress.epoch,
+            updates=progress.updates,
+            rate=self._rate(self.train.count(progress.epoch)),
+            teacher_forcing=self.teacher_forcing.rate_in(progress.epoch),
+            ctc_weight=self.learning.loss.ctc_weight_in(progress.epoch),
+            best=best,
+        )
+        self.run.append_metrics(record)
+        self.tracker.validated(record)
+        if verdict.state != before and before is not None:
+            self.tracker.message(f"attention is {verdict}")
+        return verdict
+
+    def _give_up(self) -> None:
+        """Stops a run whose losses or gradients stay non-finite, with advice."""
+        skipped, self.progress.skipped_in_row = self.progress.skipped_in_row, 0
+        self.save()
+        rate = self.learning.optimizer.rate
+        raise NonFiniteError(
+            f"epoch {self.progress.epoch}: {skipped} updates in a row had a loss or gradient that "
+            "is not finite and were skipped. The weights from before them are saved in "
+            f"{self.run.last}. What to try, in this order: a lower rate "
+            f"(optimizer.rate={rate / 3:.1g}, now {rate:g}) or a longer warm-up; clipping "
+            f"(optimizer.clip=1, now {self.learning.optimizer.clip}); float32 products "
+            "(training.precision=float32); a look at the data for values far out of range"
+        )
+
+    def _outcome(self, ending: Literal["finished", "stopped early", "interrupted"]) -> Outcome:
+        known = self.judge.best_epoch > 0
+        return Outcome(
+            ending,
+            self.progress.epoch - 1,
+            self.progress.updates,
+            self.judge.best if known else None,
+            self.judge.best_epoch if known else None,
+        )

@@ -1,0 +1,156 @@
+"""One update of the weights from one or several batches, or none if anything is not finite."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from numpy.random import SeedSequence
+from torch import Tensor
+
+from spelldown.data.batching import Batch
+from spelldown.model.precision import Precision, autocast
+from spelldown.model.recognizer import Recognizer
+from spelldown.model.spelling.speller import Feedback
+from spelldown.training.loss import LossSettings, spelling_loss
+from spelldown.training.optimizer import clip_gradient, set_rate, weight_noise
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How one update is made: what the schedules say at this point of the run.
+
+    seed: of all that is drawn by chance in it (dropout, coins, drawn symbols, noise)
+    """
+
+    rate: float
+    ctc_weight: float
+    feedback: Feedback
+    weight_noise: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update told. Sums over its batches; loss includes label smoothing and CTC.
+
+    norm:    the gradient's, before clipping
+    skipped: the loss or the gradient was not finite, and the weights stayed as they were
+    """
+
+    symbols: int
+    utterances: int
+    frames: int
+    loss: float
+    ce: float
+    ctc: float
+    ctc_left_out: int
+    norm: float
+    skipped: bool
+
+
+class Updater:
+    """Makes updates of a recognizer.
+
+    Everything that an update draws by chance comes from its own seed, so that nothing that happens
+    between two updates (a validation, a picture, a kill) can change what follows.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        optimizer: torch.optim.Optimizer,
+        loss: LossSettings,
+        clip: float | None,
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        self.recognizer, self.optimizer = recognizer, optimizer
+        self.loss, self.clip, self.precision, self.device = loss, clip, precision, device
+        self.weights = [weight for weight in recognizer.parameters() if weight.requires_grad]
+        self.statistics = [b for b in recognizer.buffers() if b.is_floating_point()]
+
+    def update(self, batches: Sequence[Batch], manner: Manner) -> Update:
+        """One update from the batches together, which all must have symbols."""
+        torch.manual_seed(manner.seed)
+        before = [buffer.clone() for buffer in self.statistics]
+        symbols = symbols_spelled(batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        with weight_noise(self.recognizer, manner.weight_noise):
+            sums = torch.stack([self._backward(batch, symbols, manner) for batch in batches]).sum(0)
+        norm = clip_gradient(self.weights, self.clip)
+        # The only transfer from the device in an update: whether to make it must be known here.
+        loss, ce, ctc, left_out, length = torch.cat([sums, norm.double().view(1)]).tolist()
+        healthy = all(map(math.isfinite, (loss, ce, ctc, length)))
+        if healthy:
+            set_rate(self.optimizer, manner.rate)
+            self.optimizer.step()
+        else:
+            for buffer, kept in zip(self.statistics, before, strict=True):
+                buffer.copy_(kept)  # a norm's running statistics have heard what was wrong
+        self.optimizer.zero_grad(set_to_none=True)
+        return Update(
+            symbols=symbols,
+            utterances=sum(map(len, batches)),
+            frames=sum(int(batch.lengths.sum()) for batch in batches),
+            loss=loss * (symbols if self.loss.reduction == "mean" else 1),
+            ce=ce,
+            ctc=ctc,
+            ctc_left_out=int(left_out) if healthy else 0,
+            norm=length,
+            skipped=not healthy,
+        )
+
+    def _backward(self, batch: Batch, symbols_in_update: int, manner: Manner) -> Tensor:
+        """Adds the batch's gradient; loss, ce, ctc and texts left out by CTC, (4,) float64."""
+        there = batch.to(self.device)
+        assert there.symbols is not None and batch.symbol_lengths is not None
+        with autocast(self.device, self.precision):
+            spelled = self.recognizer(there.frames, there.lengths, there.symbols, manner.feedback)
+        losses = spelling_loss(
+            spelled,
+            there.symbols,
+            batch.symbol_lengths,
+            self.recognizer.listener.output_lengths(batch.lengths),
+            self.loss,
+            ctc_weight=manner.ctc_weight,
+            symbols_in_update=symbols_in_update,
+        )
+        losses.loss.backward()
+        numbers = (losses.loss.detach(), losses.ce, losses.ctc, losses.ctc_left_out)
+        return torch.stack([number.double() for number in numbers])
+
+
+def device_for(name: str) -> torch.device:
+    """The device that a setting means: `auto` is a GPU if there is one, else the processor."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def device_of(recognizer: Recognizer) -> torch.device:
+    """Where the recognizer's weights are."""
+    return next(recognizer.parameters()).device
+
+
+def symbols_spelled(batches: Iterable[Batch]) -> int:
+    """The symbols that batches ask to be spelled: `<eos>` counts, `<sos>` does not."""
+    lengths = [batch.symbol_lengths for batch in batches]
+    return sum(int((each - 1).sum()) for each in lengths if each is not None)
+
+
+def update_seed(seed: int, updates: int) -> int:
+    """The seed of the update after so many, unlike that of any other in this or another run."""
+    return int(SeedSequence(seed, spawn_key=(updates,)).generate_state(1, "uint64")[0])
+
+
+def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """The batches in groups of `size`; the last may be smaller."""
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

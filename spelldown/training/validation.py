@@ -1,0 +1,230 @@
+"""How well a recognizer spells utterances it is not trained on, and whether better than ever."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from spelldown.data.batching import Batch, Batches
+from spelldown.data.frontend import SECONDS_PER_FRAME
+from spelldown.data.vocabulary import EOS, Vocabulary
+from spelldown.errors import DataError
+from spelldown.model.precision import Precision, autocast
+from spelldown.model.recognizer import Memory, Recognizer
+from spelldown.model.spelling.speller import Feedback
+from spelldown.search.metrics import Scores, score
+from spelldown.search.search import Hypothesis, SearchSettings, greedy
+from spelldown.training.alignment import Alignment, measure
+from spelldown.training.loss import cross_entropy_sums, ctc_sum
+from spelldown.training.run_folder import RunFolder
+from spelldown.training.update import device_of, symbols_spelled
+
+MEASURED = 200
+"""Utterances whose attention is measured, evenly over all lengths: enough for a mean, while the
+weights of a whole part would take gigabytes."""
+
+Measure = Literal["distance", "cer", "wer", "loss"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One utterance as it was spelled, for a picture: weights (H, L, T') of its attention, a row
+    for each of its L letters, `<eos>` included if it came."""
+
+    id: str
+    letters: tuple[str, ...]
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What a validation found.
+
+    loss: cross entropy a symbol with teacher forcing and without label smoothing; ctc: the CTC loss
+    a symbol, None without a head. Both are comparable between recipes.
+    """
+
+    scores: Scores
+    loss: float
+    ctc: float | None
+    alignment: Alignment
+    shown: tuple[Shown, ...]
+    seconds: float
+
+    def by(self, measure: Measure) -> float:
+        """The value of one measure; lower is better."""
+        return self.loss if measure == "loss" else float(getattr(self.scores, measure))
+
+
+@dataclass
+class _Findings:
+    ids: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
+    hypotheses: list[str] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    ended: list[bool] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    symbols: int = 0
+    ce: float = 0.0
+    ctc: float | None = None
+
+
+class Validation:
+    """Spells a part by search and compares, the same utterances in the same order every time."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        vocabulary: Vocabulary,
+        search: SearchSettings,
+        precision: Precision,
+        pictures: int = 0,
+    ) -> None:
+        self.batches, self.vocabulary, self.search = batches, vocabulary, search
+        self.precision = precision
+        self.measured = spread(batches.utterances, MEASURED)
+        self.pictured = spread(batches.utterances, pictures)
+
+    def run(
+        self, recognizer: Recognizer, stop: Callable[[], bool] = lambda: False
+    ) -> Validated | None:
+        """Validates the recognizer, which is left in training mode; None if `stop()` came true."""
+        began = time.monotonic()
+        findings = _Findings()
+        recognizer.eval()
+        try:
+            with torch.inference_mode():
+                for batch in self.batches.epoch(1):
+                    if stop():
+                        return None
+                    self._batch(recognizer, batch, findings)
+        finally:
+            recognizer.train()
+        each = 1 / max(findings.symbols, 1)
+        return Validated(
+            scores=score(findings.references, findings.hypotheses, findings.ids),
+            loss=findings.ce * each,
+            ctc=None if findings.ctc is None else findings.ctc * each,
+            alignment=measure(findings.weights, findings.ended),
+            shown=tuple(findings.shown),
+            seconds=time.monotonic() - began,
+        )
+
+    def _batch(self, recognizer: Recognizer, batch: Batch, findings: _Findings) -> None:
+        if batch.texts is None:
+            raise DataError(
+                f"utterances {', '.join(batch.ids[:3])} ... are to be validated on, but not all of "
+                "them have a transcript"
+            )
+        device = device_of(recognizer)
+        there = batch.to(device)
+        with autocast(device, self.precision):
+            memory = recognizer.listen(there.frames, there.lengths)
+            hypotheses = greedy(
+                recognizer,
+                memory,
+                self.search,
+                seconds_per_frame=seconds_per_frame(recognizer),
+                keep_weights=True,
+            )
+            self._losses(recognizer, memory, there, findings)
+        findings.symbols += symbols_spelled([batch])
+        for id, text, hypothesis in zip(batch.ids, batch.texts, hypotheses, strict=True):
+            self._utterance(id, text, hypothesis, findings)
+
+    def _losses(
+        self, recognizer: Recognizer, memory: Memory, batch: Batch, findings: _Findings
+    ) -> None:
+        assert batch.symbols is not None and batch.symbol_lengths is not None
+        logits, _, _ = recognizer.speller(memory.frames, memory.lengths, batch.symbols, Feedback())
+        findings.ce += float(cross_entropy_sums(logits, batch.symbols[:, 1:])[0])
+        ctc_logits = recognizer.ctc_logits(memory)
+        if ctc_logits is not None:
+            ctc, _ = ctc_sum(ctc_logits, memory.lengths, batch.symbols, batch.symbol_lengths)
+            findings.ctc = (findings.ctc or 0.0) + float(ctc)
+
+    def _utterance(self, id: str, text: str, found: Hypothesis, findings: _Findings) -> None:
+        place, spelled = len(findings.ids), self.vocabulary.decode(found.symbols)
+        findings.ids.append(id)
+        findings.references.append(text)
+        findings.hypotheses.append(spelled)
+        assert found.weights is not None
+        if place in self.measured:
+            findings.weights.append(found.weights)
+            findings.ended.append(found.ended)
+        if place in self.pictured:
+            letters = [self.vocabulary.symbols[symbol] for symbol in found.symbols]
+            letters += [self.vocabulary.symbols[EOS]] * found.ended
+            findings.shown.append(Shown(id, tuple(letters), found.weights))
+
+
+def seconds_per_frame(recognizer: Recognizer) -> float:
+    """How much speech one of the listener's frames stands for."""
+    return float(recognizer.listener.reduction * SECONDS_PER_FRAME)
+
+
+def draw(validated: Validated, run: RunFolder, epoch: int, frame_seconds: float) -> None:
+    """Pictures of the shown utterances' attention, and of the run so far, in the run's folder."""
+    from spelldown.training import pictures  # brings matplotlib, which takes a while
+
+    for shown in validated.shown:
+        pictures.attention_picture(
+            run.pictures / f"epoch-{epoch:03}-{shown.id.replace('/', '-')}.png",
+            shown.weights,
+            shown.letters,
+            frame_seconds,
+            f"{shown.id}, epoch {epoch}",
+        )
+    pictures.curves_picture(run.metrics, run.pictures / "curves.png")
+
+
+def spread(count: int, most: int) -> frozenset[int]:
+    """At most `most` places out of `count`, evenly spread, none at the very ends if few."""
+    chosen = min(count, most)
+    return frozenset(int((place + 0.5) * count / chosen) for place in range(chosen))
+
+
+@dataclass
+class Judge:
+    """Tells the best validation, and when there has been none better for too long.
+
+    The best is the lowest value. Patience is counted from the last value that was lower than the
+    one it was counted from before by more than `least_improvement`, so that creeping does not keep
+    a run alive.
+    """
+
+    patience: int | None
+    least_improvement: float
+    best: float = math.inf
+    best_epoch: int = 0
+    reference: float = math.inf
+    waited: int = 0
+
+    def judge(self, epoch: int, value: float) -> tuple[bool, bool]:
+        """Takes note of an epoch's value: is it the best yet, and is it better by enough?"""
+        best = value < self.best
+        if best:
+            self.best, self.best_epoch = value, epoch
+        improved = value < self.reference - self.least_improvement
+        if improved:
+            self.reference, self.waited = value, 0
+        else:
+            self.waited += 1
+        return best, improved
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the run should stop: `patience` validations in a row were no better."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know; the settings may change between."""
+        return {name: getattr(self, name)
+                for name in ("best", "best_epoch", "reference", "waited")}  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)

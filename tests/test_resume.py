@@ -1,0 +1,163 @@
+"""A run that was killed ends with the same weights, bit for bit, as one that was not."""
+
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import tiny_learning, tiny_trainer, train_to_the_end, write_corpus
+
+from spelldown.training.averaging import LastAveraging
+from spelldown.training.checkpoint import load_checkpoint
+from spelldown.training.optimizer import AdamSettings, SgdSettings
+from spelldown.training.run_folder import RunFolder
+from spelldown.training.schedule import OneCycleRate
+from spelldown.training.teacher_forcing import LinearForcing
+from spelldown.training.tracking import Silent
+
+OFTEN = {"checkpoint_minutes": 0}  # after every update
+TIMES = {"seconds", "utterances_per_second", "frames_per_second", "waiting_share", "memory"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("resume") / "corpus")
+
+
+def result(run: Path) -> dict[str, Any]:
+    """All that a run has come to, except how long it took."""
+    folder = RunFolder(run)
+    last, best = load_checkpoint(folder.last), load_checkpoint(folder.best)
+    tensors = {"last": last.weights, "averaging": last.averaging, "best": best.weights}
+    adam = last.state["optimizer"]["state"]
+    return {
+        "tensors": {
+            f"{name} {key}": tensor.numpy().tobytes()
+            for name, some in tensors.items()
+            for key, tensor in some.items()
+        },
+        "optimizer": {
+            f"{number} {key}": value.numpy().tobytes() if torch.is_tensor(value) else value
+            for number, state in adam.items()
+            for key, value in state.items()
+        },
+        "metrics": [timeless(json.loads(line)) for line in folder.metrics.read_text().splitlines()],
+    }
+
+
+def timeless(record: Any) -> Any:
+    if not isinstance(record, dict):
+        return record
+    return {name: timeless(value) for name, value in record.items() if name not in TIMES}
+
+
+class Killed(BaseException):
+    pass
+
+
+class KillsAfter(Silent):
+    def __init__(self, updates: int) -> None:
+        self.left = updates
+
+    def updated(self, done: int, utterances: int, loss: float) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+
+REMEMBERING = {
+    "plateau, rule b, exponential": tiny_learning(training=OFTEN),
+    "one cycle, linear, last, accumulated": tiny_learning(
+        schedule=OneCycleRate(),
+        teacher_forcing=LinearForcing(last_epoch=3),
+        averaging=LastAveraging(count=2),
+        optimizer=AdamSettings(kind="radam", rate=3e-3, accumulate=3),
+        training=OFTEN,
+    ),
+    "momentum, rare checkpoints": tiny_learning(
+        optimizer=SgdSettings(rate=1e-2), training={"checkpoint_minutes": 99}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_a_run_broken_off_at_every_update_ends_as_the_unbroken_one(
+    tmp_path: Path, corpus: Path, name: str
+) -> None:
+    learning = REMEMBERING[name]
+    tiny_trainer(tmp_path / "unbroken", corpus, learning).fit()
+    # Each life gets one update further than a checkpoint can know, or an epoch where they are rare.
+    lives, survives = 0, 1 if learning.training.checkpoint_minutes == 0 else 5
+    while True:
+        trainer = tiny_trainer(tmp_path / "run", corpus, learning, KillsAfter(survives))
+        assert trainer.resume() == (lives > 0)
+        try:
+            trainer.fit()
+        except Killed:
+            lives += 1
+        else:
+            break
+    assert lives >= 2
+    assert result(tmp_path / "run") == result(tmp_path / "unbroken")
+
+
+def test_epochs_that_the_checkpoint_does_not_know_are_not_listed_twice(
+    tmp_path: Path, corpus: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    trainer = tiny_trainer(folder.path, corpus, tiny_learning(training={"epochs": 2}))
+    trainer.fit()
+    with folder.metrics.open("a") as file:  # killed between the line and the checkpoint
+        file.write('{"epoch": 3, "best": true}\n{"epoch": 4, "bes')
+    resumed = tiny_trainer(folder.path, corpus, tiny_learning(training={"epochs": 4}))
+    assert resumed.resume()
+    resumed.fit()
+    lines = folder.metrics.read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert all("train" in json.loads(line) for line in lines)
+
+
+def test_nothing_drawn_between_updates_changes_what_follows(tmp_path: Path, corpus: Path) -> None:
+    class Draws(Silent):
+        def updated(self, done: int, utterances: int, loss: float) -> None:
+            torch.rand(done)
+
+    one, other = (tiny_trainer(tmp_path / name, corpus) for name in ("one", "other"))
+    other.tracker = Draws()
+    one.fit()
+    other.fit()
+    assert result(tmp_path / "one") == result(tmp_path / "other")
+
+
+def test_a_run_killed_at_random_moments_ends_as_the_unbroken_one(
+    tmp_path: Path, corpus: Path
+) -> None:
+    learning = tiny_learning(training=OFTEN)
+    children = multiprocessing.get_context("forkserver")
+    children.set_forkserver_preload(["spelldown.training.trainer", "spelldown.data.corpora"])
+
+    def child(run: str) -> Any:
+        process = children.Process(target=train_to_the_end, args=(tmp_path / run, corpus, learning))
+        process.start()
+        return process
+
+    began = time.monotonic()
+    unbroken = child("unbroken")
+    unbroken.join()
+    assert unbroken.exitcode == 0
+    whole, draw, kills = time.monotonic() - began, random.Random(), 0
+    while True:
+        process = child("run")
+        process.join(draw.uniform(0, whole / 2) if kills < 4 else None)
+        if not process.is_alive():
+            break
+        process.kill()
+        process.join()
+        kills += 1
+    assert process.exitcode == 0
+    assert kills >= 1
+    assert result(tmp_path / "run") == result(tmp_path / "unbroken")

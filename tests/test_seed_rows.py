@@ -1,0 +1,137 @@
+"""The seed's ablation table: each of its six rows assembles, trains a little and spells, whole.
+
+Full sizes, on a few short utterances that are made here. The sizes are those of
+`recipes/seed/row1.yaml` to `row6.yaml`; what the rows are is said there.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from spelldown.data.vocabulary import COURSE
+from spelldown.recipe.overview import outline
+from spelldown.recipe.parts import Parts, build_parts, build_recognizer, learning_of
+from spelldown.recipe.recipe import Recipe, read_recipe
+from spelldown.search.search import greedy
+from spelldown.training.run_folder import RunFolder
+from spelldown.training.trainer import Trainer
+
+PAGES = Path(__file__).parent.parent / "recipes" / "seed"
+ROWS = range(1, 7)
+
+PARAMETERS = {
+    1: 8_618_559,
+    2: 1_422_003,
+    3: 1_422_003,
+    4: 1_430_079,
+    5: 14_481_951,
+    6: 14_481_951,
+}
+
+# The table of the seed, as it is written: listener, sizes, forcing, batch, decay, rate, data.
+TABLE = {
+    1: ("mobile", 256, 128, 512, 4, 1, 2, "rule-a", 64, 5e-3, 2e-4, "train-clean-100", "sum"),
+    2: ("mobile", 96, 42, 192, 4, 1, 2, "rule-b", 64, 5e-3, 2e-4, "train-clean-100", "sum"),
+    3: ("mobile", 96, 42, 192, 4, 1, 2, "rule-a", 64, 5e-3, 2e-4, "train-clean-100", "sum"),
+    4: ("mobile", 96, 48, 192, 3, 1, 2, "rule-a", 64, 5e-3, 2e-4, "train-clean-100", "sum"),
+    5: ("conv", 256, 256, 512, 2, 2, 3, "rule-b", 64, 1e-6, 1e-4, "train-clean-460", "mean"),
+    6: ("conv", 256, 256, 512, 2, 2, 3, "rule-b", 32, 1e-6, 1e-4, "train-clean-460", "mean"),
+}
+
+
+def row(number: int, *overrides: str) -> Recipe:
+    return read_recipe(PAGES / f"row{number}.yaml", overrides)
+
+
+def as_in_the_table(recipe: Recipe) -> tuple[object, ...]:
+    page = recipe.model_dump()
+    blocks = page["listener"]["blocks"]
+    return (
+        blocks[0]["kind"],
+        page["speller"]["embedding"],
+        page["attention"]["width"],
+        page["speller"]["width"],
+        blocks[-1]["heads"],
+        blocks[-1]["layers"],
+        page["speller"]["distribution_layers"],
+        page["teacher_forcing"]["kind"],
+        page["batching"]["utterances"],
+        page["optimizer"]["weight_decay"],
+        page["optimizer"]["rate"],
+        page["data"]["train"],
+        page["loss"]["reduction"],
+    )
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_a_row_is_as_the_table_has_it(number: int) -> None:
+    assert as_in_the_table(row(number)) == TABLE[number]
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_what_all_rows_share_is_the_same_in_each(number: int) -> None:
+    page = row(number).model_dump()
+    assert (page["frontend"]["width"], page["frontend"]["deltas"]) == (28, 0)
+    assert page["attention"]["kind"] == "dot"
+    assert page["speller"]["layers"] == 3
+    assert page["speller"]["tied"]
+    assert page["speller"]["dropout"] == 0.3
+    assert page["optimizer"]["clip"] == 1.0
+    assert (page["schedule"]["factor"], page["schedule"]["patience"]) == (0.5, 5)
+    assert (page["training"]["patience"], page["training"]["least_improvement"]) == (15, 0.001)
+    assert page["teacher_forcing"]["reading"] == "as-typed"
+    assert page["teacher_forcing"]["coins"] == "batch"
+
+
+def test_rows_5_and_6_differ_in_batch_size_alone() -> None:
+    fifth, sixth = (row(number).model_dump() for number in (5, 6))
+    fifth["batching"]["utterances"], fifth["name"] = 32, "seed-row6"
+    assert fifth == sixth
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_a_row_has_the_parameters_that_we_state(number: int) -> None:
+    recognizer = build_recognizer(row(number), len(COURSE))
+    assert sum(weight.numel() for weight in recognizer.parameters()) == PARAMETERS[number]
+    parts = outline(recognizer, input_width=28)
+    assert sum(part.parameters for part in parts) == PARAMETERS[number]
+
+
+@pytest.fixture(params=ROWS)
+def parts(request: pytest.FixtureRequest, make_corpus: Callable[..., Path]) -> Parts:
+    """A row's parts over a handful of short utterances of 28 coefficients."""
+    corpus = make_corpus(
+        {"train-clean-100": 2, "train-clean-360": 2, "dev-clean": 2}, width=28, words=1, silent=()
+    )
+    return build_parts(row(request.param, f"data.root={corpus}"))
+
+
+def test_a_row_trains_a_few_steps_and_spells(parts: Parts, tmp_path: Path) -> None:
+    overrides = ("training.epochs=2", "training.threads=1", "training.pictures_every=0")
+    number = int(parts.recipe.name[-1])
+    recipe = row(number, f"data.root={parts.recipe.data.root}", *overrides, "search.longest=20")
+    whole = "460" in recipe.data.train
+    assert parts.train.utterances == (4 if whole else 2)
+    before = {name: weight.clone() for name, weight in parts.recognizer.named_parameters()}
+    outcome = Trainer(
+        RunFolder(tmp_path / "run"),
+        parts.recognizer,
+        parts.train,
+        parts.dev,
+        parts.vocabulary,
+        learning_of(recipe),
+        recipe.search,
+    ).fit()
+    assert (outcome.ending, outcome.updates) == ("finished", 2)
+    for name, weight in parts.recognizer.named_parameters():
+        assert bool(torch.isfinite(weight).all()), name
+        assert not torch.equal(weight, before[name]), f"{name} has learnt nothing"
+    parts.recognizer.eval()
+    batch = next(parts.dev.epoch(1))
+    hypotheses = greedy(
+        parts.recognizer, parts.recognizer.listen(batch.frames, batch.lengths), recipe.search
+    )
+    assert len(hypotheses) == 2
+    assert all(len(hypothesis.symbols) <= 20 for hypothesis in hypotheses)
