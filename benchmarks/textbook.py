@@ -5,16 +5,21 @@ float32. It is right, and it is slow; it takes its weights from our recognizer, 
 can be held to the same loss and the same gradients.
 """
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from spelldown.model.listening.convolution import Conv
-from spelldown.model.listening.recurrence import BiLSTM, Pyramid
+from spelldown.model.listening.normalisation import BatchNorm
+from spelldown.model.listening.recurrence import Pyramid
 from spelldown.model.listening.transformer import Transformer, sinusoids
 from spelldown.model.recognizer import Recognizer
-from spelldown.model.spelling.speller import Speller
+from spelldown.model.spelling.speller import Cell, Speller
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class TextbookRecognizer(nn.Module):
@@ -23,9 +28,9 @@ class TextbookRecognizer(nn.Module):
     def __init__(self, ours: Recognizer) -> None:
         super().__init__()
         blocks = list(ours.listener.blocks)
-        self.conv = _Convolutions(blocks[0])
-        self.pyramids = nn.ModuleList(_Pyramid(block) for block in blocks[1:4])
-        self.transformer = _Encoder(blocks[4])
+        self.conv = _Convolutions(_as(Conv, blocks[0]))
+        self.pyramids = nn.ModuleList(_Pyramid(_as(Pyramid, block)) for block in blocks[1:4])
+        self.transformer = _Encoder(_as(Transformer, blocks[4]))
         self.speller = _Speller(ours.speller)
 
     def forward(self, frames: Tensor, lengths: Tensor, symbols: Tensor) -> Tensor:
@@ -38,13 +43,20 @@ class TextbookRecognizer(nn.Module):
         return logits
 
 
+def _as(kind: type[Kind], module: nn.Module) -> Kind:
+    """The module as what it is: torch's lists of modules do not tell."""
+    assert isinstance(module, kind), f"{kind.__name__} expected, found {type(module).__name__}"
+    return module
+
+
 def _real(lengths: Tensor, longest: int) -> Tensor:
     return torch.arange(longest)[None] < lengths[:, None]
 
 
 class _MaskedBatchNorm(nn.Module):
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, ours: nn.Module) -> None:
         super().__init__()
+        norm = _as(BatchNorm, ours)
         self.norm = nn.BatchNorm1d(len(norm.weight))
         self.norm.load_state_dict(
             {"weight": norm.weight, "bias": norm.bias, "running_mean": norm.running_mean,
@@ -62,9 +74,10 @@ class _Convolutions(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         for layer in ours.layers:
-            outputs, inputs, kernel = layer.weight.shape
+            weight = layer.get_parameter("weight")
+            outputs, inputs, kernel = weight.shape
             conv = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-            conv.load_state_dict({"weight": layer.weight})
+            conv.load_state_dict({"weight": weight})
             self.layers.append(conv)
         self.norms = nn.ModuleList(_MaskedBatchNorm(norm) for norm in ours.norms)
         self.dropout = ours.dropout
@@ -80,9 +93,10 @@ class _Convolutions(nn.Module):
 class _Pyramid(nn.Module):
     def __init__(self, ours: Pyramid) -> None:
         super().__init__()
-        lstm: BiLSTM = ours.lstm
+        lstm = ours.lstm
         self.layers = nn.ModuleList()
-        for ahead, back in zip(lstm.ahead, lstm.back, strict=True):
+        for first, back in zip(lstm.ahead, lstm.back, strict=True):
+            ahead = _as(nn.LSTM, first)
             layer = nn.LSTM(
                 ahead.input_size, ahead.hidden_size, batch_first=True, bidirectional=True
             )
@@ -108,6 +122,7 @@ class _Encoder(nn.Module):
     def __init__(self, ours: Transformer) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
+        layer: Any
         for layer in ours.layers:
             attention = nn.MultiheadAttention(
                 ours.output_width, layer.heads, layer.rate, batch_first=True
@@ -128,6 +143,7 @@ class _Encoder(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         real = _real(lengths, frames.shape[1])
         frames = self._drop(frames + sinusoids(frames.shape[1], frames.shape[2], frames.device))
+        layer: Any
         for layer in self.layers:
             heard, _ = layer["attention"](
                 frames, frames, frames, key_padding_mask=~real, need_weights=False
@@ -147,8 +163,9 @@ class _Speller(nn.Module):
         self.embedding = nn.Embedding(*ours.embedding.weight.shape)
         self.embedding.load_state_dict(ours.embedding.state_dict())
         self.cells = nn.ModuleList()
-        for cell in ours.cells:
-            width = cell.weight.shape[0] // 4
+        self.width = ours.settings.width
+        for module in ours.cells:
+            cell, width = _as(Cell, module), self.width
             inputs = cell.weight.shape[1] - width
             order = torch.arange(4 * width).view(4, width)[[0, 1, 3, 2]].flatten()  # i f g o
             book = nn.LSTMCell(inputs, width)
@@ -168,10 +185,9 @@ class _Speller(nn.Module):
         keys = self.key(frames).view(batch, longest, self.heads, -1).transpose(1, 2)
         values = self.value(frames).view(batch, longest, self.heads, -1).transpose(1, 2)
         hidden_padding = ~_real(lengths, longest)[:, None, None, :]
-        states = [frames.new_zeros(2, batch, cell.hidden_size) for cell in self.cells]
+        states = [frames.new_zeros(2, batch, self.width) for _ in self.cells]
         context = frames.new_zeros(batch, self.value.out_features)
-        width = self.cells[0].hidden_size
-        masks = [self._mask(batch, width, frames) for _ in self.cells]
+        masks = [self._mask(batch, self.width, frames) for _ in self.cells]
         logits = []
         for i in range(symbols.shape[1] - 1):
             inputs = torch.cat([self.embedding(symbols[:, i]), context], 1)

@@ -24,6 +24,7 @@ BELOW["recipe"] = {"training"} | BELOW["training"]
 BELOW["terminal"] = {"recipe"} | BELOW["recipe"]
 BELOW["demo"] = {"terminal"} | BELOW["terminal"]
 BELOW["cli"] = {"demo"} | BELOW["demo"]
+BELOW["__main__"] = {"cli"} | BELOW["cli"]
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
 LONGEST = 350

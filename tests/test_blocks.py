@@ -21,7 +21,7 @@ from spelldown.model.listening.listener import Listener, ListenerSettings
 from spelldown.model.listening.normalisation import BatchNorm
 
 WIDTH = 6
-SMALL = {
+SMALL: dict[str, dict[str, object]] = {
     "conv": dict(widths=(8, 4), stride=(2, 1), dropout=0.0),
     "mobile": dict(width=8, stem=4, stages=((1, 4, 1, 1), (2, 4, 2, 2)), norm="layer"),
     "bilstm": dict(width=4, layers=2, dropout=0.0),
@@ -109,7 +109,7 @@ def test_batch_norm_agrees_with_torch_where_nothing_is_padded() -> None:
 
 
 def test_a_bilstm_equals_torchs_packed_one() -> None:
-    block = BiLSTMSettings(width=4).build(WIDTH).double()
+    block = BiLSTMSettings(width=4, norm="none").build(WIDTH).double()
     packed = nn.LSTM(WIDTH, 4, batch_first=True, bidirectional=True).double()
     weights = dict(block.ahead[0].state_dict())
     weights |= {f"{name}_reverse": value for name, value in block.back[0].state_dict().items()}
@@ -119,6 +119,22 @@ def test_a_bilstm_equals_torchs_packed_one() -> None:
     book = nn.utils.rnn.pack_padded_sequence(frames, lengths, batch_first=True)
     expected, _ = nn.utils.rnn.pad_packed_sequence(packed(book)[0], batch_first=True)
     torch.testing.assert_close(block(frames, lengths)[0], expected)
+
+
+def test_a_batch_of_many_lengths_is_heard_in_groups_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths = torch.tensor([3, 14, 9, 1, 6, 12, 2])
+    frames = padded(lengths, 16)
+    outcomes = []
+    for worth in (0.0, 1.0):  # always in groups, never in groups
+        monkeypatch.setattr("spelldown.model.lengths.WORTH_GROUPING", worth)
+        block = block_of("bilstm")
+        output, _ = block(frames, lengths)
+        gradients = torch.autograd.grad(output.square().sum(), list(block.parameters()))
+        outcomes.append((output, *gradients))
+    for grouped, whole in zip(*outcomes, strict=True):
+        torch.testing.assert_close(grouped, whole)
 
 
 def test_a_pyramid_halves_time_and_loses_no_frame() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spelldown.data.checks import Part, symbols_needed
-from spelldown.data.corpora import ArraysSettings, load_part
+from spelldown.data.checks import Part, check_part, symbols_needed
+from spelldown.data.corpora import ArraysSettings, load_part, read_part
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
 
@@ -163,6 +163,22 @@ def test_a_text_too_long_for_ctc_is_named_with_both_lengths(corpus: Path) -> Non
     (problem,) = left_out_of(part, BAD)
     assert "a text of 8 characters needs 10 frames" in problem
     assert "it makes 8 of these 40" in problem
+
+
+def test_a_text_must_fit_at_the_fastest_speed_too(corpus: Path) -> None:
+    np.save(corpus / "train" / "mfcc" / f"{BAD}.npy", FRAMES[:40])
+    symbols = np.array(["<sos>", *"SEE BEES", "<eos>"])
+    np.save(corpus / "train" / "transcripts" / f"{BAD}.npy", symbols)
+    part = read_part(ArraysSettings(root=corpus), "train")
+
+    def checked(fewest_frames: Callable[[int], int]) -> Part:
+        return check_part(
+            part, "leave-out", output_length=lambda n: n // 4, fewest_frames=fewest_frames
+        )
+
+    assert left_out_of(checked(lambda n: n), BAD) == []
+    (problem,) = left_out_of(checked(lambda n: n - 1), BAD)
+    assert "it makes 9 of these 40, which are 39 at the fastest augment.speed" in problem
 
 
 def left_out_of(part: Part, utterance: str) -> list[str]:

@@ -34,7 +34,7 @@ def spelldown(*words: object) -> Result:
 
 def process(*words: object, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "spelldown.cli", *map(str, words)],
+        [sys.executable, "-m", "spelldown", *map(str, words)],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -92,6 +92,11 @@ def test_every_command_explains_itself(command: str) -> None:
     result = spelldown(command, "--help")
     assert result.exit_code == 0
     assert "Usage: " in result.stdout
+
+
+def test_the_package_can_be_run_as_a_module(tmp_path: Path) -> None:
+    said, _ = process("recipe", "--help", cwd=tmp_path).communicate()
+    assert "Usage: " in said and "--schema" in said
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from spelldown.errors import RecipeError
 from spelldown.recipe.reading.schema import explanations, json_schema, schema_text
@@ -92,11 +93,39 @@ def test_the_schema_asks_for_nothing_that_a_base_may_state() -> None:
     assert "oneOf" not in yaml.safe_dump(schema)
 
 
-def test_keys_are_explained_to_editors_in_their_components_words() -> None:
-    for model in (field.annotation for field in Recipe.model_fields.values()):
-        if isinstance(model, type) and issubclass(model, Settings):
-            unexplained = set(model.model_fields) - set(explanations(model))
-            assert not unexplained & {"epochs", "frames", "width", "reduction", "ctc_weight"}
+def test_every_key_of_every_component_is_explained_to_editors() -> None:
+    components = json_schema(Recipe)["$defs"]
+    assert len(components) > 30
+    for name, component in components.items():
+        keys = component["properties"].items()
+        silent = [key for key, about in keys if not about.get("description", "").strip()]
+        assert set(silent) <= {"kind"}, f"{name}: {silent}"
+
+
+def test_keys_are_explained_in_their_components_words_wherever_those_stand() -> None:
+    class Inherited(Settings):
+        """How much.
+
+        one, two: in the docstring,
+            continued.
+        three: in the docstring.
+        """
+
+        one: int = 1
+        two: int = 2
+
+    class Explained(Inherited):
+        three: int = 3
+        """Under the attribute."""
+        four: int = Field(4, description="in its field")
+        """Under the attribute."""
+
+    assert explanations(Explained) == {
+        "one": "in the docstring, continued.",
+        "two": "in the docstring, continued.",
+        "three": "Under the attribute.",
+        "four": "in its field",
+    }
 
 
 # --- everything at once

@@ -14,7 +14,7 @@ from spelldown.model.spelling.attention import (
     DotSettings,
     LocationSettings,
 )
-from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings
+from spelldown.model.spelling.speller import Cell, Feedback, Speller, SpellerSettings
 
 ATTENTIONS: dict[str, AttentionSettings] = {
     "dot": DotSettings(width=8, heads=2, values=6),
@@ -164,7 +164,7 @@ def test_gumbel_feedback_carries_a_gradient_through_the_fed_mixture() -> None:
     for draw in ("argmax", "gumbel"):
         speller = speller_of(ATTENTIONS["dot"], tied=False)
         torch.manual_seed(5)
-        logits, _, _ = speller(frames, lengths, symbols, Feedback(0.0, draw=draw))  # type: ignore[arg-type]
+        logits, _, _ = speller(frames, lengths, symbols, Feedback(0.0, draw=draw))
         # The last symbol's logits reach the projection of earlier steps only by what was fed.
         last = torch.autograd.grad(logits[0, 2].square().sum(), logits, retain_graph=True)[0]
         assert last[0, 2].abs().sum() > 0
@@ -187,6 +187,7 @@ def test_embedding_dropout_blanks_whole_symbols_and_only_in_training() -> None:
 def test_cell_weights_start_uniform_within_a_tenth() -> None:
     speller = speller_of(ATTENTIONS["dot"], width=64)
     for cell in speller.cells:
+        assert isinstance(cell, Cell)
         assert cell.weight.abs().max() <= 0.1 and cell.weight.std() > 0.05
         assert cell.bias.abs().max() <= 0.1
 

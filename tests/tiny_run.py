@@ -58,7 +58,7 @@ def batches_of(root: Path, part: str, seed: int = 1) -> Batches:
 
 
 def tiny_recognizer(dropout: float = 0.2, norm: Norm = "batch") -> Recognizer:
-    """With everything that draws by chance or keeps statistics: dropout of all kinds, batch norm."""
+    """With all that draws by chance or keeps statistics: dropout of every kind, batch norm."""
     torch.manual_seed(1)
     conv = ConvSettings(widths=(8,), stride=2, norm=norm, dropout=dropout)
     return Recognizer(
@@ -73,8 +73,8 @@ def tiny_recognizer(dropout: float = 0.2, norm: Norm = "batch") -> Recognizer:
 
 def tiny_learning(**parts: Any) -> Learning:
     """Everything that remembers something between updates, unless other parts are given."""
-    training = {"epochs": 3, "device": "cpu", "threads": 1, "pictures_every": 0, "weight_noise": 0.01}
-    training |= parts.pop("training", {})
+    training = {"epochs": 3, "device": "cpu", "threads": 1, "pictures_every": 0}
+    training |= {"weight_noise": 0.01, **parts.pop("training", {})}
     return Learning(
         **{
             "loss": LossSettings(label_smoothing=0.1, ctc_weight=0.3, ctc_fade=(1, 4)),

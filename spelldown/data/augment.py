@@ -30,15 +30,15 @@ LIFTER = 22  # Kaldi's, on the cepstra that our own frontend makes
 class MaskSettings(Settings):
     """`count` masks, each of a width drawn from 0 to `width` (frames, coefficients or bands)."""
 
-    count: int = Field(2, ge=0)
-    width: int = Field(4, ge=1)
+    count: int = Field(2, ge=0, description="masks an utterance")
+    width: int = Field(4, ge=1, description="the widest, in coefficients or bands")
 
 
 class TimeMaskSettings(MaskSettings):
     """Masks over frames; together they cover at most `share` of the utterance."""
 
-    width: int = Field(25, ge=1)
-    share: float = Field(0.2, gt=0, le=1)
+    width: int = Field(25, ge=1, description="the widest, in frames")
+    share: float = Field(0.2, gt=0, le=1, description="most of the utterance that all of them hide")
 
 
 def _slowest_first(speed: tuple[float, float]) -> tuple[float, float]:
@@ -115,6 +115,11 @@ class Augment:
         """The most frames that `perturb` can make of so many."""
         speed = self.settings.speed
         return frames if speed is None else count_at_speed(frames, speed[0])
+
+    def fewest_frames(self, frames: int) -> int:
+        """The fewest frames that `perturb` can make of so many."""
+        speed = self.settings.speed
+        return frames if speed is None else count_at_speed(frames, speed[1])
 
     def mask(self, frames: Tensor, random: Generator) -> Tensor:
         """Normalised frames (T, width * (1 + deltas)) with noise and masks; a new tensor."""

@@ -178,9 +178,7 @@ class Batches:
         """The longest utterance's frames and symbols, for estimates of memory."""
         symbols = max((len(text) + 2 for text in self._texts if text is not None), default=0)
         frames = int(self._frames.max())
-        if self._speed is not None:
-            frames = _frames_at(frames, self._speed[0])
-        return Bounds(frames, symbols)
+        return Bounds(self.augment.most_frames(frames) if self.augment else frames, symbols)
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The utterances of each batch, by place in the part; by seed and epoch alone."""
@@ -250,21 +248,18 @@ class Batches:
     def _random(self, *key: int) -> Generator:
         return np.random.default_rng(SeedSequence(self.seed, spawn_key=key))
 
-    @property
-    def _speed(self) -> tuple[float, float] | None:
-        return self.augment.settings.speed if self.augment is not None else None
-
     def _lengths(self, epoch: int) -> NDArray[np.int64]:
         """Frames of every utterance as they will be in that epoch.
 
-        The speed is the first thing that Augment.perturb draws, so that it can be foretold here;
-        a plan by the lengths before would end with three times the padding.
+        Augmentation foretells them; a plan by the lengths before it would end with three times the
+        padding.
         """
-        if self._speed is None or self.augment is None or not self.augment.active(epoch):
+        augment = self.augment
+        if augment is None or augment.settings.speed is None or not augment.active(epoch):
             return self._frames
         return np.array(
             [
-                _frames_at(frames, self._random(epoch, index).uniform(*self._speed))
+                augment.frames_after(frames, self._random(epoch, index))
                 for index, frames in enumerate(self._frames.tolist())
             ]
         )
@@ -312,11 +307,6 @@ def cheapest_cuts(
 def _padding_share(plan: list[list[int]], lengths: NDArray[np.int64]) -> float:
     padded = sum(int(lengths[batch].max()) * len(batch) for batch in plan)
     return 1 - int(lengths.sum()) / padded
-
-
-def _frames_at(frames: int, speed: float) -> int:
-    """As augment.at_speed has it."""
-    return max(1, round(frames / speed))
 
 
 class _Epoch(Dataset[Example]):

@@ -203,12 +203,14 @@ def problems_of(
     width: int | None = None,
     output_length: Callable[[int], int] | None = None,
     need_text: bool = False,
+    fewest_frames: Callable[[int], int] | None = None,
 ) -> Iterator[Problem]:
     """All that is wrong with utterances that could be read; no file is opened.
 
     Checked: the feature width (against `width`, or else against the commonest), the text's
     presence (`need_text`), its characters (where there is a vocabulary), and whether the
-    listener's `output_length(T)` leaves CTC enough frames for the text.
+    listener's `output_length(T)` leaves CTC enough frames for the text, also when augmentation
+    makes `fewest_frames(T)` of T.
     """
     widths = Counter(cut.num_features for cut in cuts if cut.has_features)
     usual = widths.most_common(1)[0][0] if widths else None
@@ -228,11 +230,13 @@ def problems_of(
             yield Problem(cut.id, text_file_of(cut), describe_unknown(unknown, vocabulary))
         if output_length is not None:
             frames = frames_of(cut)
-            have, needed = output_length(frames), max(1, symbols_needed(text))
+            left = fewest_frames(frames) if fewest_frames else frames
+            have, needed = output_length(left), max(1, symbols_needed(text))
             if have < needed:
+                faster = f", which are {left} at the fastest augment.speed" if left < frames else ""
                 found = (
                     f"a text of {len(text)} characters needs {needed} frames from the listener "
-                    f"for CTC; it makes {have} of these {frames}"
+                    f"for CTC; it makes {have} of these {frames}{faster}"
                 )
                 yield Problem(cut.id, text_file_of(cut), found)
 
@@ -244,17 +248,20 @@ def check_part(
     width: int | None = None,
     output_length: Callable[[int], int] | None = None,
     need_text: bool = False,
+    fewest_frames: Callable[[int], int] | None = None,
 ) -> Part:
     """The part with every unusable utterance left out, or DataError naming them all.
 
     Adds to what `read_part` found what only the recipe can tell: `vocabulary` for unknown
     characters, `width` of the frames (else the commonest in the part), the listener's
-    `output_length(frames)` for CTC, `need_text` for parts that must have transcripts. Opens no
-    file. With `problems="stop"` any problem raises DataError; with `leave-out` the utterances
-    are dropped and stay listed in `Part.problems`. A part of which nothing is left raises.
+    `output_length(frames)` for CTC (of the `fewest_frames(frames)` that augmentation makes),
+    `need_text` for parts that must have transcripts. Opens no file. With `problems="stop"` any
+    problem raises DataError; with `leave-out` the utterances are dropped and stay listed in
+    `Part.problems`. A part of which nothing is left raises.
     """
     cuts = list(part.cuts)
-    new = list(problems_of(cuts, vocabulary, width, output_length, need_text))
+    asked = (vocabulary, width, output_length, need_text, fewest_frames)
+    new = list(problems_of(cuts, *asked))
     unusable = {problem.utterance for problem in new}
     left = [cut for cut in cuts if cut.id not in unusable]
     every = (*part.problems, *new)

@@ -32,27 +32,31 @@ SLOW_FROM = 5000  # files from which reading takes long enough to show progress
 MANIFESTS = (".jsonl.gz", ".jsonl")
 
 
-class ArraysSettings(Settings):
+class PartsSettings(Settings):
+    """What every kind of corpus has: a folder, and parts in it."""
+
+    root: Path = Field(description="the corpus's folder, from the one spelldown is called in")
+    train: str = Field("train", description="the part to learn from; several are joined by +")
+    dev: str = Field("dev", description="the part that judges the run after every epoch")
+    test: str | None = Field("test", description="the part for `spelldown evaluate`, if there is")
+    problems: Literal["stop", "leave-out"] = Field(
+        "stop", description="unusable utterances stop the run, or are left out and listed"
+    )
+
+
+class ArraysSettings(PartsSettings):
     """A corpus in the course's layout: `ROOT/<part>/mfcc/*.npy` and `.../transcripts/*.npy`."""
 
     kind: Literal["arrays"] = "arrays"
-    root: Path
-    train: str = "train"
-    dev: str = "dev"
-    test: str | None = "test"
-    problems: Literal["stop", "leave-out"] = "stop"
-    pairing: Literal["name", "order"] = "name"
+    pairing: Literal["name", "order"] = Field(
+        "name", description="how features find their transcripts: by file name, or as both sort"
+    )
 
 
-class CutsSettings(Settings):
+class CutsSettings(PartsSettings):
     """A corpus as lhotse manifests of cuts with audio: `ROOT/<part>.jsonl.gz`."""
 
     kind: Literal["cuts"] = "cuts"
-    root: Path
-    train: str = "train"
-    dev: str = "dev"
-    test: str | None = "test"
-    problems: Literal["stop", "leave-out"] = "stop"
 
 
 CorpusSettings = Annotated[ArraysSettings | CutsSettings, Field(discriminator="kind")]

@@ -33,6 +33,7 @@ DELTA_WINDOW = 2  # frames to each side that a delta looks at
 LEAST_DEVIATION = 1e-3  # of a coefficient over an utterance, in its own units
 
 Content = Literal["cepstra", "log-mel"]
+SAMPLE_RATE = "samples a second, to which other recordings are brought"
 
 
 class FinishSettings(Settings):
@@ -50,17 +51,19 @@ class ArraysFrontendSettings(FinishSettings):
     """Frames that come ready, `width` numbers each; `content` says what they are."""
 
     kind: Literal["arrays"] = "arrays"
-    width: int = Field(13, ge=1)
-    content: Content = "cepstra"
+    width: int = Field(13, ge=1, description="numbers a frame in the files")
+    content: Content = Field(
+        "cepstra", description="what they are, cepstra or log-mel; frequency warping goes by it"
+    )
 
 
 class MfccSettings(FinishSettings):
     """`width` mel-cepstral coefficients from `filters` mel bands, as Kaldi computes them."""
 
     kind: Literal["mfcc"] = "mfcc"
-    width: int = Field(13, ge=1)
-    filters: int = Field(40, ge=4)
-    sample_rate: int = Field(16000, ge=8000)
+    width: int = Field(13, ge=1, description="coefficients a frame")
+    filters: int = Field(40, ge=4, description="mel bands that they are made from")
+    sample_rate: int = Field(16000, ge=8000, description=SAMPLE_RATE)
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> "MfccSettings":
@@ -75,8 +78,8 @@ class LogMelSettings(FinishSettings):
     """`width` log-mel energies, as Kaldi computes them."""
 
     kind: Literal["log-mel"] = "log-mel"
-    width: int = Field(80, ge=4)
-    sample_rate: int = Field(16000, ge=8000)
+    width: int = Field(80, ge=4, description="mel bands")
+    sample_rate: int = Field(16000, ge=8000, description=SAMPLE_RATE)
 
 
 FrontendSettings = Annotated[

@@ -15,6 +15,7 @@ from spelldown.data.vocabulary import EOS, SOS
 from spelldown.model.precision import resolve_precision
 from spelldown.model.recognizer import Recognizer
 from spelldown.recipe.recipe import Recipe
+from spelldown.training.memory import keep_freed_memory
 from spelldown.training.optimizer import build_optimizer
 from spelldown.training.teacher_forcing import feedback_at
 from spelldown.training.update import Manner, Updater, device_for
@@ -53,6 +54,7 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
     frames, symbols = SECONDS * FRAMES_PER_SECOND, LETTERS
     if train is not None:
         frames, symbols = train.bounds().frames, train.bounds().symbols
+    keep_freed_memory()  # as the trainer does
     if recipe.training.threads is not None:
         torch.set_num_threads(recipe.training.threads)
     utterances = min(recipe.batching.utterances, max(1, recipe.batching.frames // frames))

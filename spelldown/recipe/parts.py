@@ -42,7 +42,7 @@ def build_parts(recipe: Recipe, vocabulary: Vocabulary | None = None) -> Parts:
     if vocabulary is None:
         vocabulary = recipe.vocabulary.build(train.texts)
     recognizer = build_recognizer(recipe, len(vocabulary))
-    train = checked_part(recipe, train, vocabulary, recognizer)
+    train = checked_part(recipe, train, vocabulary, recognizer, training=True)
     dev = checked_part(recipe, dev, vocabulary, recognizer)
     return Parts(
         recipe,
@@ -73,11 +73,13 @@ def checked_part(
     part: Part,
     vocabulary: Vocabulary | None = None,
     recognizer: Recognizer | None = None,
+    training: bool = False,
 ) -> Part:
     """A part for training or evaluation: everything with a transcript that this recipe can use.
 
     What is trained on must be spelled with the `vocabulary`, and by CTC within the frames that the
-    `recognizer` makes. What is only scored need not: left out, it would flatter the score.
+    `recognizer` makes, in `training` at the fastest speed that augmentation may draw. What is only
+    scored need not: left out, it would flatter the score.
     Raises DataError for a part without any transcript, and as `data.problems` has it.
     """
     if len(part.cuts) and not part.texts:
@@ -86,6 +88,7 @@ def checked_part(
             "(spelldown transcribe), but not be trained or evaluated on"
         )
     arrays = isinstance(recipe.frontend, ArraysFrontendSettings)
+    augment = _augment(recipe) if training else None
     return check_part(
         part,
         recipe.data.problems,
@@ -93,7 +96,13 @@ def checked_part(
         width=recipe.frontend.width if arrays else None,
         output_length=_output_length(recognizer) if recognizer and recipe.loss.uses_ctc else None,
         need_text=True,
+        fewest_frames=augment.fewest_frames if augment else None,
     )
+
+
+def _augment(recipe: Recipe) -> Augment | None:
+    """What changes utterances in training; None where nothing does."""
+    return Augment(recipe.augment, Frontend(recipe.frontend)) if recipe.augment else None
 
 
 def _output_length(recognizer: Recognizer) -> Callable[[int], int]:
@@ -106,10 +115,7 @@ def _output_length(recognizer: Recognizer) -> Callable[[int], int]:
 
 def build_batches(recipe: Recipe, part: Part, vocabulary: Vocabulary, training: bool) -> Batches:
     """A part as batches; augmented and drawn anew each epoch when `training`."""
-    frontend = Frontend(recipe.frontend)
-    augment = None
-    if training and recipe.augment is not None:
-        augment = Augment(recipe.augment, frontend)
+    frontend, augment = Frontend(recipe.frontend), _augment(recipe) if training else None
     return Batches(part.cuts, frontend, augment, vocabulary, recipe.batching, recipe.seed, training)
 
 
@@ -133,6 +139,7 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
     uses = {
         "teacher-forcing": told or isinstance(forcing, AfterAlignmentForcing),
         "ctc": recipe.loss.uses_ctc,
+        "leading-ctc": recipe.loss.ctc_weight >= 0.6,
         "reduction": 4 <= _reduction(recipe) <= 8,
         "shortest-first": recipe.batching.shortest_first_epochs > 0,
         "location": recipe.attention.kind == "location",

@@ -22,10 +22,9 @@ def keep_freed_memory() -> bool:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is None:
         return False  # another C library, such as musl
+    # Older glibc refuses a threshold above 32 MB; setting the others without one would do harm.
+    if not any(set_option(_MMAP_THRESHOLD, size * _MEGABYTE) for size in (1024, 32)):
+        return False
     # Beyond the largest threshold that an int takes, memory is never trimmed.
-    options = {
-        _MMAP_THRESHOLD: 1024 * _MEGABYTE,
-        _TRIM_THRESHOLD: (1 << 31) - 1,
-        _TOP_PAD: 64 * _MEGABYTE,
-    }
-    return all(bool(set_option(option, value)) for option, value in options.items())
+    options = {_TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 * _MEGABYTE}
+    return all([bool(set_option(option, value)) for option, value in options.items()])

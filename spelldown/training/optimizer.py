@@ -37,15 +37,15 @@ class AdamSettings(UpdateSettings):
         Annotated[float, Field(ge=0, lt=1)],
     ] = (0.9, 0.999)
     """How long means of the gradient and of its square reach back."""
-    epsilon: float = Field(1e-8, gt=0)
+    epsilon: float = Field(1e-8, gt=0, description="added to what each step is divided by")
 
 
 class SgdSettings(UpdateSettings):
     """Stochastic gradient descent, with momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of each step that the next keeps")
+    nesterov: bool = Field(False, description="Nesterov's momentum, which looks a step ahead")
 
 
 OptimizerSettings = Annotated[AdamSettings | SgdSettings, Field(discriminator="kind")]

@@ -35,7 +35,7 @@ class PlateauRate(Settings):
     kind: Literal["plateau"] = "plateau"
     warmup: Warmup = 0.0
     """Epochs over which the rate rises evenly from 0."""
-    factor: float = Field(0.5, gt=0, lt=1)
+    factor: float = Field(0.5, gt=0, lt=1, description="what lowering multiplies the rate by")
     patience: int = Field(5, ge=0)
     """Validations without improvement that are borne; the next one lowers the rate."""
     least_improvement: float = Field(1e-4, ge=0, lt=1)

@@ -55,15 +55,15 @@ class ConstantForcing(FeedbackSettings):
     """The same rate throughout."""
 
     kind: Literal["constant"] = "constant"
-    rate: Rate = 1.0
+    rate: Rate = Field(1.0, description="the chance that a step is fed the reference's symbol")
 
 
 class LinearForcing(FeedbackSettings):
     """Evenly from one rate to another between two epochs."""
 
     kind: Literal["linear"] = "linear"
-    start: Rate = 1.0
-    end: Rate = 0.6
+    start: Rate = Field(1.0, description="the rate up to `first_epoch`")
+    end: Rate = Field(0.6, description="the rate from `last_epoch` on")
     first_epoch: int = Field(1, ge=1)
     """The last epoch with the rate `start`."""
     last_epoch: int = Field(50, ge=2)
@@ -106,7 +106,7 @@ class AfterAlignmentForcing(FeedbackSettings):
     """What each stage takes off."""
     every: int = Field(5, ge=1)
     """Validations found aligned to a stage; the first of them lowers the rate at once."""
-    floor: Rate = 0.6
+    floor: Rate = Field(0.6, description="the rate that no stage goes below")
 
 
 class RuleAForcing(FeedbackSettings):

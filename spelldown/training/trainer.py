@@ -31,6 +31,7 @@ from spelldown.training.checkpoint import (
 )
 from spelldown.training.interruption import Interruption
 from spelldown.training.learning import Learning, TrainingSettings
+from spelldown.training.memory import keep_freed_memory
 from spelldown.training.optimizer import build_optimizer
 from spelldown.training.record import Progress, Sums, epoch_record
 from spelldown.training.run_folder import RunFolder
@@ -92,6 +93,7 @@ class Trainer:
         remedies: frozenset[str] = frozenset(),
     ) -> None:
         settings = learning.training
+        keep_freed_memory()
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.run, self.train, self.learning, self.settings = run, train, learning, settings

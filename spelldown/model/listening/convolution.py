@@ -50,7 +50,7 @@ class ConvSettings(Settings):
     kernel: int = Field(3, ge=1, description="frames each layer sees; odd")
     stride: int | tuple[int, ...] = Field(1, description="frames each layer moves on by")
     norm: Norm = Field("layer", description="layer, batch (over real frames only) or none")
-    activation: Literal["gelu", "relu", "relu6"] = "gelu"
+    activation: Literal["gelu", "relu", "relu6"] = Field("gelu", description="after each norm")
     dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
 
     @model_validator(mode="after")
@@ -107,8 +107,8 @@ class MobileSettings(Settings):
         description="expansion, width, repeats and stride of each stage",
     )
     kernel: int = Field(3, ge=1, description="frames each depthwise convolution sees; odd")
-    norm: Norm = "batch"
-    dropout: float = Field(0.0, ge=0, lt=1)
+    norm: Norm = Field("batch", description="layer, batch (over real frames only) or none")
+    dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout of what it gives")
 
     @model_validator(mode="after")
     def _fits(self) -> MobileSettings:

@@ -16,7 +16,9 @@ from spelldown.settings import Settings
 class ListenerSettings(Settings):
     """Blocks in the order in which frames pass through them."""
 
-    blocks: tuple[BlockSettings, ...] = Field(min_length=1)
+    blocks: tuple[BlockSettings, ...] = Field(
+        min_length=1, description="what frames pass through, in this order"
+    )
     input_dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout of coefficients")
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.lengths import Real, mask_of, reversed_within, silence
+from spelldown.model.lengths import Real, in_groups, mask_of, reversed_within, silence
 from spelldown.model.listening.block import Block, LockedDropout
 from spelldown.model.listening.normalisation import Norm, make_norm
 from spelldown.model.precision import product_dtype
@@ -21,9 +21,11 @@ class BiLSTMSettings(Settings):
 
     kind: Literal["bilstm"] = "bilstm"
     width: int = Field(256, ge=1, description="width of one direction")
-    layers: int = Field(1, ge=1)
+    layers: int = Field(1, ge=1, description="layers, one above the other")
     dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
-    norm: Norm = Field("none", description="norm after each layer")
+    norm: Norm = Field(
+        "layer", description="norm after each layer; without, deep ones hardly learn"
+    )
 
     def build(self, input_width: int) -> BiLSTM:
         return BiLSTM(self, input_width)
@@ -65,9 +67,15 @@ class BiLSTM(Block):
         self.back = nn.ModuleList(_LSTM(i, settings.width) for i in widths)
         self.norms = nn.ModuleList(make_norm(settings.norm, self.output_width) for _ in widths)
         self.dropout = LockedDropout(settings.dropout)
+        self.batch_norm = settings.norm == "batch"
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         frames = frames.to(product_dtype(frames))
+        if self.batch_norm:  # its statistics are the whole batch's
+            return self._listen(frames, lengths), lengths
+        return in_groups(self._listen, frames, lengths), lengths
+
+    def _listen(self, frames: Tensor, lengths: Tensor) -> Tensor:
         for ahead, back, norm in zip(self.ahead, self.back, self.norms, strict=True):
             backwards = back(reversed_within(frames, lengths))
             frames = torch.cat([ahead(frames), reversed_within(backwards, lengths)], 2)
@@ -75,7 +83,7 @@ class BiLSTM(Block):
                 real = Real(mask_of(lengths, frames.shape[1]))
                 frames = real.frames(norm(real.rows(frames)))
             frames = self.dropout(frames)
-        return silence(frames, lengths), lengths
+        return silence(frames, lengths)
 
 
 class PyramidSettings(Settings):
@@ -86,7 +94,9 @@ class PyramidSettings(Settings):
     layers: int = Field(1, ge=1, description="BiLSTM layers after the joining")
     join: int = Field(2, ge=2, description="neighbouring frames joined into one")
     dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
-    norm: Norm = Field("none", description="norm after each layer")
+    norm: Norm = Field(
+        "layer", description="norm after each layer; without, deep ones hardly learn"
+    )
 
     def build(self, input_width: int) -> Pyramid:
         return Pyramid(self, input_width)

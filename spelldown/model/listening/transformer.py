@@ -24,11 +24,13 @@ class TransformerSettings(Settings):
 
     kind: Literal["transformer"] = "transformer"
     width: int | None = Field(None, ge=1, description="width of the frames; as it comes if null")
-    layers: int = Field(1, ge=1)
-    heads: int = Field(4, ge=1)
+    layers: int = Field(1, ge=1, description="layers, one above the other")
+    heads: int = Field(4, ge=1, description="heads that share the width evenly")
     feed_forward: int = Field(2, ge=1, description="inner width, in multiples of the width")
-    activation: Literal["gelu", "relu"] = "relu"
-    dropout: float = Field(0.1, ge=0, lt=1)
+    activation: Literal["gelu", "relu"] = Field("relu", description="inside the feed-forward part")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="of positions, attention, inner units and both parts' outputs"
+    )
     norm: Norm = Field("layer", description="layer, batch (as the seed) or none")
     positions: bool = Field(True, description="add sinusoidal positions before the first layer")
 

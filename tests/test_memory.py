@@ -1,0 +1,75 @@
+"""Keeping freed memory: where the C library can be told, and nowhere else."""
+
+import ctypes
+import platform
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tiny_run import tiny_trainer, write_corpus
+
+from spelldown.training import trainer
+from spelldown.training.memory import keep_freed_memory
+
+MMAP_THRESHOLD = -3  # glibc's malloc.h
+
+
+def fake_library(monkeypatch: pytest.MonkeyPatch, largest: int) -> list[tuple[int, int]]:
+    """A C library that takes no mmap threshold above `largest`; gives what it was told."""
+    told: list[tuple[int, int]] = []
+
+    def mallopt(option: int, value: int) -> int:
+        if option == MMAP_THRESHOLD and value > largest:
+            return 0
+        told.append((option, value))
+        return 1
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    return told
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_glibc_is_told_to_keep_freed_memory() -> None:
+    assert keep_freed_memory()
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_no_other_system_is_told_anything(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = fake_library(monkeypatch, 1 << 30)
+    monkeypatch.setattr(sys, "platform", system)
+    assert not keep_freed_memory()
+    assert told == []
+
+
+def test_a_c_library_without_the_settings_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize("largest", [1 << 30, 1 << 25])
+def test_every_glibc_gets_the_largest_threshold_that_it_takes(
+    largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = fake_library(monkeypatch, largest)
+    assert keep_freed_memory()
+    assert told[0] == (MMAP_THRESHOLD, largest)
+    assert len(told) == 3
+
+
+def test_nothing_is_set_where_the_threshold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With the others alone, every large block would go back to the system even sooner.
+    told = fake_library(monkeypatch, 0)
+    assert not keep_freed_memory()
+    assert told == []
+
+
+def test_a_trainer_keeps_freed_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(trainer, "keep_freed_memory", lambda: asked.append(True))
+    tiny_trainer(tmp_path / "run", write_corpus(tmp_path / "corpus"))
+    assert asked == [True]

@@ -1,0 +1,92 @@
+"""From a recipe to ready parts: what they are checked for, and what is said of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from spelldown.errors import DataError
+from spelldown.recipe.parts import build_parts, remedies_in_use
+from spelldown.recipe.recipe import Recipe
+from spelldown.training.alignment import REMEDY_NAMES
+
+WIDTH = 4
+LETTERS = "ABCDEFGHIJ"
+
+
+def recipe_of(root: Path = Path("nowhere"), **sections: Any) -> Recipe:
+    page: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"kind": "arrays", "root": root},
+        "frontend": {"kind": "arrays", "width": WIDTH},
+        "listener": {"blocks": [{"kind": "conv", "widths": [8], "stride": 2}]},
+        "speller": {"embedding": 8, "width": 8},
+    }
+    return Recipe.model_validate({**page, **sections})
+
+
+def with_a_tight_fit(corpus: Path, part: str, write_utterance: Callable[..., None]) -> Path:
+    """The corpus, one of its utterances having just the frames that CTC needs: 2 a letter."""
+    frames = np.random.default_rng(1).normal(size=(2 * len(LETTERS), WIDTH)).astype(np.float32)
+    write_utterance(corpus / part, f"{part}-000", frames, LETTERS)
+    return corpus
+
+
+CTC: dict[str, Any] = {"ctc": {}, "loss": {"ctc_weight": 0.3}}
+
+
+def test_what_is_trained_on_fits_ctc_at_the_fastest_speed(
+    corpus: Path, write_utterance: Callable[..., None]
+) -> None:
+    root = with_a_tight_fit(corpus, "train", write_utterance)
+    with pytest.raises(DataError, match="cannot be used") as caught:
+        build_parts(recipe_of(root, augment={"speed": [0.9, 1.25]}, **CTC))
+    (problem,) = caught.value.problems
+    assert "train-000" in problem
+    assert "it makes 8 of these 20, which are 16 at the fastest augment.speed" in problem
+    for augment in (None, {"speed": None}, {"speed": [0.9, 1.0]}):
+        assert build_parts(recipe_of(root, augment=augment, **CTC)).problems == ()
+    assert build_parts(recipe_of(root, augment={"speed": [0.9, 1.25]})).problems == ()
+
+
+def test_validation_hears_utterances_at_their_own_speed(
+    corpus: Path, write_utterance: Callable[..., None]
+) -> None:
+    root = with_a_tight_fit(corpus, "dev", write_utterance)
+    parts = build_parts(recipe_of(root, augment={"speed": [0.9, 1.25]}, **CTC))
+    assert parts.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "with_it", "without_it"),
+    [
+        ("teacher-forcing", {}, {"teacher_forcing": {"kind": "constant", "rate": 0.9}}),
+        ("ctc", CTC, {}),
+        ("leading-ctc", {"ctc": {}, "loss": {"ctc_weight": 0.6}}, CTC),
+        ("reduction", {"listener": {"blocks": [{"kind": "conv", "stride": 4}]}}, {}),
+        ("shortest-first", {"batching": {"shortest_first_epochs": 1}}, {}),
+        ("location", {}, {"attention": {"kind": "dot"}}),
+        ("late-augment", {"augment": {"from_epoch": 2}}, {"augment": {}}),
+        ("warm-up", {"schedule": {"kind": "noam"}}, {"schedule": {"kind": "constant"}}),
+        ("label-smoothing", {"loss": {"label_smoothing": 0.1}}, {}),
+    ],
+)
+def test_a_remedy_that_the_recipe_uses_is_known_to_be_in_use(
+    remedy: str, with_it: dict[str, Any], without_it: dict[str, Any]
+) -> None:
+    assert remedy in remedies_in_use(recipe_of(**with_it))
+    assert remedy not in remedies_in_use(recipe_of(**without_it))
+    assert remedies_in_use(recipe_of(**with_it)) <= REMEDY_NAMES
+
+
+def test_every_remedy_can_be_in_use() -> None:
+    everything = recipe_of(
+        listener={"blocks": [{"kind": "conv", "stride": 4}]},
+        ctc={},
+        loss={"ctc_weight": 0.7, "label_smoothing": 0.1},
+        batching={"shortest_first_epochs": 2},
+        schedule={"kind": "one-cycle"},
+    )
+    assert remedies_in_use(everything) == REMEDY_NAMES
