@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from spelldown.training.checkpoint import load_checkpoint
-from spelldown.training.run_folder import RunFolder
+from spelldown.training.run.checkpoint import load_checkpoint
+from spelldown.training.run.run_folder import RunFolder
 
 COMMAND = [sys.executable, "-c", "from spelldown.cli import main; main()", "train"]
 TIMES = {"seconds", "utterances_per_second", "frames_per_second", "waiting_share", "memory"}

@@ -25,8 +25,8 @@ from spelldown.recipe.run import Run, load_run
 from spelldown.recipe.transcription import transcribe
 from spelldown.search.metrics import Utterance
 from spelldown.terminal import console, tracked
-from spelldown.training.run_folder import RunFolder
-from spelldown.training.tracking import duration, tracker_for
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import duration, tracker_for
 
 PAGE = Path("recipes") / "demo.yaml"
 SHOWN = 6  # pairs of what was said and what was spelled

@@ -8,7 +8,7 @@ from rich.progress import track
 from rich.syntax import Syntax
 from rich.table import Table
 
-from spelldown.training.tracking import duration
+from spelldown.training.run.tracking import duration
 
 if TYPE_CHECKING:
     from spelldown.recipe.estimate import Estimate

@@ -215,13 +215,14 @@ def advised(alignment: Alignment, in_use: frozenset[str] = frozenset()) -> Verdi
 
 
 def test_advice_is_for_the_part_that_fails() -> None:
-    spread = advised(SPREAD, frozenset({"teacher-forcing", "ctc", "leading-ctc"}))
+    spread = advised(SPREAD, frozenset({"teacher-forcing", "norm", "ctc", "leading-ctc"}))
     assert spread.reason.startswith("attention is spread over all frames")
     assert "fewer frames" in spread.advice[0]
-    in_use = frozenset({"teacher-forcing", "ctc", "leading-ctc", "shortest-first"})
+    in_use = frozenset({"teacher-forcing", "norm", "ctc", "leading-ctc", "shortest-first"})
     wandering = advised(WANDERING, in_use)
     assert wandering.reason.startswith("attention does not move forwards")
     assert "attention.kind=location" in wandering.advice[0]
+    assert "blocks.N.norm=layer" in advised(WANDERING, in_use - {"norm"}).advice[0]
     endless = advised(Alignment(0.9, 0.9, 0.9, 0.0), frozenset({"teacher-forcing"}))
     assert endless.reason.startswith("<eos> does not come")
     assert not any("ctc" in advice for advice in endless.advice)

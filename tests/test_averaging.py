@@ -5,7 +5,7 @@ import torch
 from tiny_run import tiny_learning, tiny_trainer, write_corpus
 from torch import nn
 
-from spelldown.training.averaging import (
+from spelldown.training.learning.averaging import (
     Averaging,
     AveragingSettings,
     ExponentialAveraging,
@@ -14,7 +14,7 @@ from spelldown.training.averaging import (
     build_averaging,
     copy_of,
 )
-from spelldown.training.checkpoint import load_checkpoint
+from spelldown.training.run.checkpoint import load_checkpoint
 
 
 class Counted(nn.Module):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spelldown.errors import CheckpointError
-from spelldown.training.checkpoint import (
+from spelldown.training.run.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_weights,
@@ -84,7 +84,7 @@ def test_wherever_writing_is_cut_off_a_whole_checkpoint_remains(
 
         return call
 
-    monkeypatch.setattr("spelldown.training.checkpoint.save_file", dying(save_file))
+    monkeypatch.setattr("spelldown.training.run.checkpoint.save_file", dying(save_file))
     monkeypatch.setattr(torch, "save", dying(torch.save))
     monkeypatch.setattr(shutil, "rmtree", dying(shutil.rmtree))
     monkeypatch.setattr(os, "fsync", dying(os.fsync))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spelldown.data.vocabulary import EOS, PAD, SOS
-from spelldown.training.loss import (
+from spelldown.training.learning.loss import (
     Losses,
     LossSettings,
     cross_entropy_sums,

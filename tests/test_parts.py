@@ -63,6 +63,7 @@ def test_validation_hears_utterances_at_their_own_speed(
     ("remedy", "with_it", "without_it"),
     [
         ("teacher-forcing", {}, {"teacher_forcing": {"kind": "constant", "rate": 0.9}}),
+        ("norm", {}, {"listener": {"blocks": [{"kind": "bilstm", "norm": "none"}]}}),
         ("ctc", CTC, {}),
         ("leading-ctc", {"ctc": {}, "loss": {"ctc_weight": 0.6}}, CTC),
         ("reduction", {"listener": {"blocks": [{"kind": "conv", "stride": 4}]}}, {}),

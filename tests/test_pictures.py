@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from spelldown.training import pictures
-from spelldown.training.pictures import (
+from spelldown.training.run import pictures
+from spelldown.training.run.pictures import (
     Shown,
     attention_page,
     attention_picture,

@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny_run import tiny_learning, tiny_trainer, train_to_the_end, write_corpus
 
-from spelldown.training.averaging import LastAveraging
-from spelldown.training.checkpoint import load_checkpoint
-from spelldown.training.optimizer import AdamSettings, SgdSettings
-from spelldown.training.run_folder import RunFolder
-from spelldown.training.schedule import OneCycleRate
-from spelldown.training.teacher_forcing import LinearForcing
-from spelldown.training.tracking import Silent
+from spelldown.training.learning.averaging import LastAveraging
+from spelldown.training.learning.optimizer import AdamSettings, SgdSettings
+from spelldown.training.learning.schedule import OneCycleRate
+from spelldown.training.learning.teacher_forcing import LinearForcing
+from spelldown.training.run.checkpoint import load_checkpoint
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import Silent
 
 OFTEN = {"checkpoint_minutes": 0}  # after every update
 TIMES = {"seconds", "utterances_per_second", "frames_per_second", "waiting_share", "memory"}

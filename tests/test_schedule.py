@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-from spelldown.training.schedule import (
+from spelldown.training.learning.schedule import (
     ConstantRate,
     CosineRate,
     NoamRate,

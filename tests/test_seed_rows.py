@@ -15,7 +15,7 @@ from spelldown.recipe.overview import outline
 from spelldown.recipe.parts import Parts, build_parts, build_recognizer, learning_of
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.search.search import greedy
-from spelldown.training.run_folder import RunFolder
+from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.trainer import Trainer
 
 PAGES = Path(__file__).parent.parent / "recipes" / "seed"

@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from spelldown.model.spelling.speller import Feedback
-from spelldown.training.teacher_forcing import (
+from spelldown.training.learning.teacher_forcing import (
     AfterAlignmentForcing,
     ConstantForcing,
     Judged,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from spelldown.training.run_folder import RunFolder, plain, write_whole
-from spelldown.training.tracking import (
+from spelldown.training.run.run_folder import RunFolder, plain, write_whole
+from spelldown.training.run.tracking import (
     Clock,
     LiveDisplay,
     PlainLines,
@@ -130,7 +130,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(
     def full(_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("spelldown.training.run_folder.to_disk", full)
+    monkeypatch.setattr("spelldown.training.run.run_folder.to_disk", full)
     with pytest.raises(OSError, match="disk full"):
         write_whole(path, json.dumps({"new": True}) * 1000)
     assert json.loads(path.read_text()) == {"old": True}

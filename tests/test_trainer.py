@@ -16,18 +16,18 @@ from tiny_run import batches_of, tiny_learning, tiny_recognizer, tiny_trainer, w
 from spelldown.data.batching import Batch
 from spelldown.errors import CheckpointError, NonFiniteError
 from spelldown.model.spelling.speller import Feedback
-from spelldown.training.averaging import NoAveraging
-from spelldown.training.checkpoint import load_checkpoint
-from spelldown.training.loss import LossSettings
-from spelldown.training.optimizer import (
+from spelldown.training.learning.averaging import NoAveraging
+from spelldown.training.learning.loss import LossSettings
+from spelldown.training.learning.optimizer import (
     AdamSettings,
     SgdSettings,
     build_optimizer,
     clip_gradient,
     weight_noise,
 )
-from spelldown.training.schedule import ConstantRate, CosineRate
-from spelldown.training.tracking import Silent
+from spelldown.training.learning.schedule import ConstantRate, CosineRate
+from spelldown.training.run.checkpoint import load_checkpoint
+from spelldown.training.run.tracking import Silent
 from spelldown.training.trainer import Trainer
 from spelldown.training.update import Manner, Update, Updater, grouped, update_seed
 from spelldown.training.validation import Judge, spread
@@ -340,7 +340,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, corpus: Path) -> None:
 
 def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, corpus: Path) -> None:
     script = (
-        "import sys; from spelldown.training.run_folder import RunFolder\n"
+        "import sys; from spelldown.training.run.run_folder import RunFolder\n"
         f"with RunFolder({str(tmp_path / 'run')!r}).held(): print('held')"
     )
 

@@ -18,14 +18,14 @@ from spelldown.model.recognizer import CTCSettings, Recognizer
 from spelldown.model.spelling.attention import LocationSettings
 from spelldown.model.spelling.speller import SpellerSettings
 from spelldown.search.search import GreedySettings
-from spelldown.training.averaging import ExponentialAveraging
-from spelldown.training.learning import Learning, TrainingSettings
-from spelldown.training.loss import LossSettings
-from spelldown.training.optimizer import AdamSettings
-from spelldown.training.run_folder import RunFolder
-from spelldown.training.schedule import PlateauRate
-from spelldown.training.teacher_forcing import RuleBForcing
-from spelldown.training.tracking import Tracker
+from spelldown.training.learning.averaging import ExponentialAveraging
+from spelldown.training.learning.loss import LossSettings
+from spelldown.training.learning.optimizer import AdamSettings
+from spelldown.training.learning.schedule import PlateauRate
+from spelldown.training.learning.settings import Learning, TrainingSettings
+from spelldown.training.learning.teacher_forcing import RuleBForcing
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import Tracker
 from spelldown.training.trainer import Trainer
 
 WIDTH, WORDS = 4, ("A", "BEE", "SEA", "DOG", "EGG", "FOX")

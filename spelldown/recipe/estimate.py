@@ -15,9 +15,9 @@ from spelldown.data.vocabulary import EOS, SOS
 from spelldown.model.precision import resolve_precision
 from spelldown.model.recognizer import Recognizer
 from spelldown.recipe.recipe import Recipe
+from spelldown.training.learning.optimizer import build_optimizer
+from spelldown.training.learning.teacher_forcing import feedback_at
 from spelldown.training.memory import keep_freed_memory
-from spelldown.training.optimizer import build_optimizer
-from spelldown.training.teacher_forcing import feedback_at
 from spelldown.training.update import Manner, Updater, device_for
 
 SECONDS, LETTERS = 12, 180  # of a long utterance, where no corpus tells

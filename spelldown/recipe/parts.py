@@ -13,11 +13,12 @@ from spelldown.data.corpora import read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
+from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
 from spelldown.model.recognizer import Recognizer
 from spelldown.recipe.recipe import Recipe
-from spelldown.training.learning import Learning
-from spelldown.training.schedule import ConstantRate, CosineRate, PlateauRate
-from spelldown.training.teacher_forcing import AfterAlignmentForcing, ConstantForcing
+from spelldown.training.learning.schedule import ConstantRate, CosineRate, PlateauRate
+from spelldown.training.learning.settings import Learning
+from spelldown.training.learning.teacher_forcing import AfterAlignmentForcing, ConstantForcing
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,13 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
     forcing, schedule = recipe.teacher_forcing, recipe.schedule
     rises = isinstance(schedule, ConstantRate | CosineRate | PlateauRate)
     told = isinstance(forcing, ConstantForcing) and forcing.rate == 1
+    recurrent = [
+        block
+        for block in recipe.listener.blocks
+        if isinstance(block, BiLSTMSettings | PyramidSettings)
+    ]
     uses = {
+        "norm": all(block.norm != "none" for block in recurrent),
         "teacher-forcing": told or isinstance(forcing, AfterAlignmentForcing),
         "ctc": recipe.loss.uses_ctc,
         "leading-ctc": recipe.loss.ctc_weight >= 0.6,

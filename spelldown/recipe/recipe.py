@@ -24,12 +24,12 @@ from spelldown.recipe.reading.places import place_of_model
 from spelldown.recipe.rules import clashes
 from spelldown.search.search import GreedySettings, SearchSettings
 from spelldown.settings import Settings
-from spelldown.training.averaging import AveragingSettings, NoAveraging
-from spelldown.training.learning import TrainingSettings
-from spelldown.training.loss import LossSettings
-from spelldown.training.optimizer import AdamSettings, OptimizerSettings
-from spelldown.training.schedule import ConstantRate, ScheduleSettings
-from spelldown.training.teacher_forcing import ConstantForcing, TeacherForcingSettings
+from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
+from spelldown.training.learning.loss import LossSettings
+from spelldown.training.learning.optimizer import AdamSettings, OptimizerSettings
+from spelldown.training.learning.schedule import ConstantRate, ScheduleSettings
+from spelldown.training.learning.settings import TrainingSettings
+from spelldown.training.learning.teacher_forcing import ConstantForcing, TeacherForcingSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # it becomes a folder's name
 

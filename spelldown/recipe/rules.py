@@ -22,11 +22,11 @@ from spelldown.model.listening.blocks import (
 from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.recognizer import CTCSettings
 from spelldown.recipe.reading.checking import Clash
-from spelldown.training.averaging import AveragingSettings, NoAveraging
-from spelldown.training.learning import TrainingSettings
-from spelldown.training.loss import LossSettings
-from spelldown.training.schedule import OneCycleRate, ScheduleSettings
-from spelldown.training.teacher_forcing import ConstantForcing, TeacherForcingSettings
+from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
+from spelldown.training.learning.loss import LossSettings
+from spelldown.training.learning.schedule import OneCycleRate, ScheduleSettings
+from spelldown.training.learning.settings import TrainingSettings
+from spelldown.training.learning.teacher_forcing import ConstantForcing, TeacherForcingSettings
 
 Rule = Callable[..., Iterator[Clash]]
 

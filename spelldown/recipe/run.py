@@ -12,9 +12,9 @@ from spelldown.errors import CheckpointError, RecipeError, RunError, SpelldownEr
 from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, remedies_in_use
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.search.transcriber import Transcriber
-from spelldown.training.checkpoint import load_weights, newest
-from spelldown.training.run_folder import RunFolder, write_whole
-from spelldown.training.tracking import Tracker, tracker_for
+from spelldown.training.run.checkpoint import load_weights, newest
+from spelldown.training.run.run_folder import RunFolder, write_whole
+from spelldown.training.run.tracking import Tracker, tracker_for
 from spelldown.training.trainer import Outcome, Trainer
 from spelldown.training.update import device_for
 

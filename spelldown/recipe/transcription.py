@@ -11,7 +11,7 @@ from spelldown.errors import DataError
 from spelldown.recipe.evaluation import Progress
 from spelldown.recipe.run import Run
 from spelldown.search.transcriber import Failure, Item, Transcript, inputs
-from spelldown.training.run_folder import write_whole
+from spelldown.training.run.run_folder import write_whole
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,9 @@
 A recognizer that has aligned looks at the speech from its start to its end while it spells. That
 is four things, each between 0 and 1, and each failing in its own way:
 
-    monotonic  the centre of attention travels forwards: net forward travel by all travel.
-               0 for attention that stays, wanders or runs backwards; 1/3 for one that spells the
-               utterance twice
-    coverage   every fifth of the real frames is attended to. A fifth is 0.2 for attention that is
-               stuck on one place or ends at once
+    monotonic  the centre of attention travels forwards: net forward travel by all travel. 0 where
+               it stays, wanders or runs backwards; 1/3 where the utterance is spelled twice
+    coverage   every fifth of the real frames is attended to; 0.2 where attention is stuck
     peaked     each step looks at few frames: 1 - entropy / the entropy of uniform attention
     ended      the share of utterances in which `<eos>` came
 
@@ -25,8 +23,8 @@ import torch
 from torch import Tensor
 
 FIFTHS = 5
-"""Parts that the frames are cut into for coverage. More would ask a short word, spelled in three
-steps, for attention where nobody speaks; fewer would not see that the second half is left out."""
+"""Parts that frames are cut into for coverage. More would ask a word of three letters for attention
+where nobody speaks; fewer would not see that the second half is left out."""
 FAIR = 0.2
 """Share of an even share of attention at which a fifth counts as attended to: one letter of many
 is enough, stray weights are not."""
@@ -170,6 +168,11 @@ REMEDIES = (
         ("monotonic", "coverage", "peaked", "ended"),
         "keep teacher forcing at 1 until attention has aligned "
         "(teacher_forcing.kind=after-alignment)",
+    ),
+    Remedy(
+        "norm",
+        ("monotonic", "coverage", "peaked"),
+        "put a norm after each LSTM layer of the listener (listener.blocks.N.norm=layer)",
     ),
     Remedy(
         "ctc",

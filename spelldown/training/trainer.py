@@ -21,23 +21,23 @@ from spelldown.model.precision import resolve_precision
 from spelldown.model.recognizer import Recognizer
 from spelldown.search.search import SearchSettings
 from spelldown.training import alignment
-from spelldown.training.averaging import build_averaging
-from spelldown.training.checkpoint import (
+from spelldown.training.interruption import Interruption
+from spelldown.training.learning.averaging import build_averaging
+from spelldown.training.learning.optimizer import build_optimizer
+from spelldown.training.learning.schedule import build_schedule
+from spelldown.training.learning.settings import Learning, TrainingSettings
+from spelldown.training.learning.teacher_forcing import Judged, build_teacher_forcing, feedback_at
+from spelldown.training.memory import keep_freed_memory
+from spelldown.training.run.checkpoint import (
     Checkpoint,
     fit_weights,
     load_checkpoint,
     newest,
     save_checkpoint,
 )
-from spelldown.training.interruption import Interruption
-from spelldown.training.learning import Learning, TrainingSettings
-from spelldown.training.memory import keep_freed_memory
-from spelldown.training.optimizer import build_optimizer
-from spelldown.training.record import Progress, Sums, epoch_record
-from spelldown.training.run_folder import RunFolder
-from spelldown.training.schedule import build_schedule
-from spelldown.training.teacher_forcing import Judged, build_teacher_forcing, feedback_at
-from spelldown.training.tracking import Silent, Tracker
+from spelldown.training.run.record import Progress, Sums, epoch_record
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import Silent, Tracker
 from spelldown.training.update import (
     Manner,
     Updater,

@@ -12,8 +12,8 @@ from spelldown.data.batching import Batch
 from spelldown.model.precision import Precision, autocast
 from spelldown.model.recognizer import Recognizer
 from spelldown.model.spelling.speller import Feedback
-from spelldown.training.loss import LossSettings, spelling_loss
-from spelldown.training.optimizer import clip_gradient, set_rate, weight_noise
+from spelldown.training.learning.loss import LossSettings, spelling_loss
+from spelldown.training.learning.optimizer import clip_gradient, set_rate, weight_noise
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from spelldown.model.spelling.speller import Feedback
 from spelldown.search.metrics import Scores, score
 from spelldown.search.search import Hypothesis, SearchSettings, greedy
 from spelldown.training.alignment import Alignment, measure
-from spelldown.training.loss import cross_entropy_sums, ctc_sum
-from spelldown.training.run_folder import RunFolder
+from spelldown.training.learning.loss import cross_entropy_sums, ctc_sum
+from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.update import device_of, symbols_spelled
 
 MEASURED = 200
@@ -169,7 +169,7 @@ def seconds_per_frame(recognizer: Recognizer) -> float:
 
 def draw(validated: Validated, run: RunFolder, epoch: int, frame_seconds: float) -> None:
     """Pictures of the shown utterances' attention, and of the run so far, in the run's folder."""
-    from spelldown.training import pictures  # brings matplotlib, which takes a while
+    from spelldown.training.run import pictures  # brings matplotlib, which takes a while
 
     for shown in validated.shown:
         pictures.attention_picture(

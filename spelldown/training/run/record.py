@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from spelldown.training.alignment import Verdict
-from spelldown.training.run_folder import plain
+from spelldown.training.run.run_folder import plain
 from spelldown.training.update import Update
 from spelldown.training.validation import Validated
 

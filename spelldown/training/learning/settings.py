@@ -6,11 +6,11 @@ from pydantic import Field
 
 from spelldown.model.precision import Precision
 from spelldown.settings import Settings
-from spelldown.training.averaging import AveragingSettings, NoAveraging
-from spelldown.training.loss import LossSettings
-from spelldown.training.optimizer import AdamSettings, OptimizerSettings
-from spelldown.training.schedule import ConstantRate, ScheduleSettings
-from spelldown.training.teacher_forcing import ConstantForcing, TeacherForcingSettings
+from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
+from spelldown.training.learning.loss import LossSettings
+from spelldown.training.learning.optimizer import AdamSettings, OptimizerSettings
+from spelldown.training.learning.schedule import ConstantRate, ScheduleSettings
+from spelldown.training.learning.teacher_forcing import ConstantForcing, TeacherForcingSettings
 from spelldown.training.validation import Measure
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spelldown.errors import CheckpointError
-from spelldown.training.run_folder import folder_to_disk, to_disk
+from spelldown.training.run.run_folder import folder_to_disk, to_disk
 
 FORMAT = 1
 """Raised whenever older programs can no longer read what is written, or newer what was."""
