@@ -10,14 +10,13 @@ from spelldown.training.alignment import (
     ALIGNED,
     ENOUGH,
     KEPT,
-    REMEDIES,
-    REMEDY_NAMES,
     Alignment,
     Validation,
     Verdict,
     measure,
     verdict,
 )
+from spelldown.training.remedies import REMEDIES, REMEDY_NAMES
 
 FRAMES, STEPS = 100, 40
 

@@ -10,7 +10,7 @@ import pytest
 from spelldown.errors import DataError
 from spelldown.recipe.parts import build_parts, remedies_in_use
 from spelldown.recipe.recipe import Recipe
-from spelldown.training.alignment import REMEDY_NAMES
+from spelldown.training.remedies import REMEDY_NAMES
 
 WIDTH = 4
 LETTERS = "ABCDEFGHIJ"

@@ -22,6 +22,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spelldown.training.remedies import REMEDY_NAMES, Part, advice
+
 FIFTHS = 5
 """Parts that frames are cut into for coverage. More would ask a word of three letters for attention
 where nobody speaks; fewer would not see that the second half is left out."""
@@ -57,7 +59,6 @@ WINDOW = 3
 BETTER = 0.05
 """What counts as new: the value up by this much, or the CER down by this share of itself."""
 
-Part = Literal["monotonic", "coverage", "peaked", "ended"]
 PARTS: tuple[Part, ...] = ("monotonic", "coverage", "peaked", "ended")
 
 
@@ -149,77 +150,6 @@ def _peaked(weights: Tensor) -> Tensor:
     return (1 - entropy / math.log(frames)).clamp(0, 1)
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """Something that is known to make attention align; `name` says it to `verdict(in_use=...)`.
-
-    on_top_of: advised only to runs that have that other remedy in use
-    """
-
-    name: str
-    helps: tuple[Part, ...]
-    text: str
-    on_top_of: str | None = None
-
-
-REMEDIES = (
-    Remedy(
-        "teacher-forcing",
-        ("monotonic", "coverage", "peaked", "ended"),
-        "keep teacher forcing at 1 until attention has aligned "
-        "(teacher_forcing.kind=after-alignment)",
-    ),
-    Remedy(
-        "norm",
-        ("monotonic", "coverage", "peaked"),
-        "put a norm after each LSTM layer of the listener (listener.blocks.N.norm=layer)",
-    ),
-    Remedy(
-        "ctc",
-        ("monotonic", "coverage", "peaked"),
-        "teach the listener letters directly: an auxiliary CTC head (ctc={}, loss.ctc_weight=0.3)",
-    ),
-    Remedy(
-        "leading-ctc",
-        ("monotonic", "coverage", "peaked"),
-        "let CTC lead until the listener has learnt letters, then fade it "
-        "(loss.ctc_weight=0.7 loss.ctc_weight_end=0.3 loss.ctc_fade=[5,20])",
-        on_top_of="ctc",
-    ),
-    Remedy(
-        "reduction",
-        ("peaked", "coverage"),
-        "give attention fewer frames to choose from: a listener that reduces 4 to 8 times",
-    ),
-    Remedy(
-        "shortest-first",
-        ("coverage", "monotonic", "peaked"),
-        "begin with short utterances (batching.shortest_first_epochs=2)",
-    ),
-    Remedy(
-        "location",
-        ("monotonic", "ended"),
-        "let attention know where it looked last (attention.kind=location)",
-    ),
-    Remedy(
-        "late-augment",
-        ("peaked", "coverage"),
-        "switch masks on only after the first epochs, or lower dropout (augment.from_epoch=5)",
-    ),
-    Remedy(
-        "warm-up",
-        ("peaked", "coverage"),
-        "warm up: a rate that rises over the first epochs, and gradients clipped at 1 "
-        "(schedule.kind=one-cycle)",
-    ),
-    Remedy(
-        "label-smoothing",
-        ("ended", "monotonic"),
-        "keep the speller from trusting its own spelling too far (loss.label_smoothing=0.1)",
-    ),
-)
-REMEDY_NAMES = frozenset(remedy.name for remedy in REMEDIES)
-
 SYMPTOMS: dict[Part, str] = {
     "monotonic": "attention does not move forwards through the speech",
     "coverage": "attention stays on one part of the speech",
@@ -279,7 +209,7 @@ def verdict(
     improving = _improvement(history)
     if improving:
         return Verdict("aligning", f"{improving} ({told})")
-    return Verdict("not aligning", f"{_symptoms(now)} ({told})", _advice(now.alignment, in_use))
+    return Verdict("not aligning", f"{_symptoms(now)} ({told})", _tried(now, in_use))
 
 
 def _aligned_since(history: Sequence[Validation]) -> int | None:
@@ -300,7 +230,7 @@ def _lost(
     advice = (
         "go back to the best checkpoint with a lower learning rate, "
         "or lower teacher forcing later and less",
-        *_advice(history[-1].alignment, in_use),
+        *_tried(history[-1], in_use),
     )
     return Verdict("not aligning", f"{what}: {_symptoms(history[-1])} ({told})", advice)
 
@@ -329,22 +259,6 @@ def _symptoms(seen: Validation) -> str:
     return "; ".join(symptoms) or "attention looks aligned but what is spelled is not what was said"
 
 
-def _advice(
-    alignment: Alignment, in_use: frozenset[str] | set[str], most: int = 4
-) -> tuple[str, ...]:
-    """The remedies not in use, those for the weakest part first."""
-    failing = alignment.failing() or list(PARTS)
-    rank = {part: place for place, part in enumerate(failing)}
-    useful = [
-        (min(rank[part] for part in remedy.helps if part in rank), number, remedy.text)
-        for number, remedy in enumerate(REMEDIES)
-        if remedy.name not in in_use
-        and (remedy.on_top_of is None or remedy.on_top_of in in_use)
-        and rank.keys() & set(remedy.helps)
-    ]
-    if not useful:
-        return (
-            "give it time: a small corpus has few updates an epoch, and some take a few thousand",
-            "look at the data: do the transcripts belong to the features, and is <eos> in them?",
-        )
-    return tuple(text for _, _, text in sorted(useful)[:most])
+def _tried(seen: Validation, in_use: frozenset[str] | set[str]) -> tuple[str, ...]:
+    """What to try, the weakest part's remedies first."""
+    return advice(seen.alignment.failing() or PARTS, in_use)

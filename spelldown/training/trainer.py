@@ -75,7 +75,7 @@ class Trainer:
     """Trains a recognizer in a run folder, from the start or from where it stands.
 
     remedies: names of what the recipe does already to make attention align, which is then not
-              advised (`spelldown.training.alignment.REMEDY_NAMES`)
+              advised (`spelldown.training.remedies.REMEDY_NAMES`)
     """
 
     def __init__(

@@ -1,0 +1,103 @@
+"""What is known to make attention align, and which of it to try.
+
+Each remedy names the setting that brings it. What was measured of them stands in docs/log.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Part = Literal["monotonic", "coverage", "peaked", "ended"]
+"""What `spelldown.training.alignment` measures of attention."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Something that is known to make attention align; `name` says it to `verdict(in_use=...)`.
+
+    on_top_of: advised only to runs that have that other remedy in use
+    """
+
+    name: str
+    helps: tuple[Part, ...]
+    text: str
+    on_top_of: str | None = None
+
+
+REMEDIES = (
+    Remedy(
+        "teacher-forcing",
+        ("monotonic", "coverage", "peaked", "ended"),
+        "keep teacher forcing at 1 until attention has aligned "
+        "(teacher_forcing.kind=after-alignment)",
+    ),
+    Remedy(
+        "norm",
+        ("monotonic", "coverage", "peaked"),
+        "put a norm after each LSTM layer of the listener (listener.blocks.N.norm=layer)",
+    ),
+    Remedy(
+        "ctc",
+        ("monotonic", "coverage", "peaked"),
+        "teach the listener letters directly: an auxiliary CTC head (ctc={}, loss.ctc_weight=0.3)",
+    ),
+    Remedy(
+        "leading-ctc",
+        ("monotonic", "coverage", "peaked"),
+        "let CTC lead until the listener has learnt letters, then fade it "
+        "(loss.ctc_weight=0.7 loss.ctc_weight_end=0.3 loss.ctc_fade=[5,20])",
+        on_top_of="ctc",
+    ),
+    Remedy(
+        "reduction",
+        ("peaked", "coverage"),
+        "give attention fewer frames to choose from: a listener that reduces 4 to 8 times",
+    ),
+    Remedy(
+        "shortest-first",
+        ("coverage", "monotonic", "peaked"),
+        "begin with short utterances (batching.shortest_first_epochs=2)",
+    ),
+    Remedy(
+        "location",
+        ("monotonic", "ended"),
+        "let attention know where it looked last (attention.kind=location)",
+    ),
+    Remedy(
+        "late-augment",
+        ("peaked", "coverage"),
+        "switch masks on only after the first epochs, or lower dropout (augment.from_epoch=5)",
+    ),
+    Remedy(
+        "warm-up",
+        ("peaked", "coverage"),
+        "warm up: a rate that rises over the first epochs, and gradients clipped at 1 "
+        "(schedule.kind=one-cycle)",
+    ),
+    Remedy(
+        "label-smoothing",
+        ("ended", "monotonic"),
+        "keep the speller from trusting its own spelling too far (loss.label_smoothing=0.1)",
+    ),
+)
+REMEDY_NAMES = frozenset(remedy.name for remedy in REMEDIES)
+
+
+def advice(
+    failing: Sequence[Part], in_use: frozenset[str] | set[str], most: int = 4
+) -> tuple[str, ...]:
+    """The remedies not in use for the parts that fail, those for the first (weakest) part first."""
+    rank = {part: place for place, part in enumerate(failing)}
+    useful = [
+        (min(rank[part] for part in remedy.helps if part in rank), number, remedy.text)
+        for number, remedy in enumerate(REMEDIES)
+        if remedy.name not in in_use
+        and (remedy.on_top_of is None or remedy.on_top_of in in_use)
+        and rank.keys() & set(remedy.helps)
+    ]
+    if not useful:
+        return (
+            "give it time: a small corpus has few updates an epoch, and some take a few thousand",
+            "look at the data: do the transcripts belong to the features, and is <eos> in them?",
+        )
+    return tuple(text for _, _, text in sorted(useful)[:most])
