@@ -92,6 +92,13 @@ def test_silence_at_both_ends_and_trembling_are_still_aligned() -> None:
     assert measure([attention(trembling)], [True]).value >= ALIGNED
 
 
+def test_spaces_that_look_into_silence_do_not_undo_alignment() -> None:
+    weights = diagonal().clone()
+    weights[:, ::4] = 0
+    weights[:, ::4, :10] = 0.1  # every fourth step looks at the silence before the first word
+    assert measure([weights], [True]).value >= ALIGNED
+
+
 def test_a_letter_or_two_can_be_aligned() -> None:
     weights = attention(torch.tensor([8.0, 16.0, 26.0]), frames=30)
     assert measure([weights], [True]).value >= ALIGNED

@@ -3,8 +3,9 @@
 A recognizer that has aligned looks at the speech from its start to its end while it spells. That
 is four things, each between 0 and 1, and each failing in its own way:
 
-    monotonic  the centre of attention travels forwards: net forward travel by all travel. 0 where
-               it stays, wanders or runs backwards; 1/3 where the utterance is spelled twice
+    monotonic  the centre of attention travels forwards, over the surer half of the steps: net
+               forward travel by all travel. 0 where it stays, wanders or runs backwards; 1/3 where
+               the utterance is spelled twice
     coverage   every fifth of the real frames is attended to; 0.2 where attention is stuck
     peaked     each step looks at few frames: 1 - entropy / the entropy of uniform attention
     ended      the share of utterances in which `<eos>` came
@@ -127,7 +128,10 @@ def _monotonic(weights: Tensor) -> Tensor:
     if steps < 2 or frames < 2:
         return weights.new_full((len(weights),), math.nan)
     centres = weights @ torch.arange(frames, dtype=weights.dtype, device=weights.device)
-    travel = centres.diff(dim=-1)
+    # A space or a silent letter has no place of its own and looks anywhere: only the surer half of
+    # the steps is asked, in their order.
+    surest = weights.amax(-1).topk(max(2, -(-steps // 2)), dim=-1).indices.sort(-1).values
+    travel = centres.gather(-1, surest).diff(dim=-1)
     least = REACH * (frames - 1)
     return (travel.sum(-1) / travel.abs().sum(-1).clamp(min=least)).clamp(min=0)
 

@@ -74,12 +74,14 @@ class AdditiveSettings(_AttentionSettings):
     """A small network over query and key (Bahdanau et al. 2015)."""
 
     kind: Literal["additive"] = "additive"
+    sharpness: float = Field(1.0, gt=0, description="scale that the learned vector starts with")
 
 
 class LocationSettings(_AttentionSettings):
     """Additive, and aware of where it has looked (Chorowski et al. 2015)."""
 
     kind: Literal["location"] = "location"
+    sharpness: float = Field(1.0, gt=0, description="scale that the learned vector starts with")
     channels: int = Field(10, ge=1, description="filters over the past attention")
     reach: int = Field(15, ge=1, description="listener frames the filters see to either side")
     past: Literal["all", "last"] = Field("all", description="the sum of all steps, or the last")
@@ -106,7 +108,8 @@ class Attention(nn.Module):
         if isinstance(settings, CosineSettings):
             self.energy.append(torch.full((heads,), settings.sharpness))
         elif not isinstance(settings, DotSettings):
-            self.energy.append(torch.empty(heads, head_width).uniform_(-1, 1) / head_width**0.5)
+            vector = torch.empty(heads, head_width).uniform_(-1, 1)
+            self.energy.append(vector * settings.sharpness / head_width**0.5)
         if isinstance(settings, LocationSettings):
             taps = 2 * settings.reach + 1
             bound = (heads * taps) ** -0.5
