@@ -16,16 +16,17 @@ from spelldown.model.precision import product_dtype
 from spelldown.settings import Settings
 
 
-class BiLSTMSettings(Settings):
+class _RecurrentSettings(Settings):
+    width: int = Field(256, ge=1, description="width of one direction; the output has both")
+    layers: int = Field(1, ge=1, description="LSTM layers, one above the other")
+    dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
+    norm: Norm = Field("layer", description="after each layer; without, deep ones hardly learn")
+
+
+class BiLSTMSettings(_RecurrentSettings):
     """Bidirectional LSTM layers; the output is twice as wide as one direction."""
 
     kind: Literal["bilstm"] = "bilstm"
-    width: int = Field(256, ge=1, description="width of one direction")
-    layers: int = Field(1, ge=1, description="layers, one above the other")
-    dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
-    norm: Norm = Field(
-        "layer", description="norm after each layer; without, deep ones hardly learn"
-    )
 
     def build(self, input_width: int) -> BiLSTM:
         return BiLSTM(self, input_width)
@@ -59,7 +60,7 @@ class BiLSTM(Block):
     backward direction runs over a copy reversed within each length, and so does not either.
     """
 
-    def __init__(self, settings: BiLSTMSettings, input_width: int) -> None:
+    def __init__(self, settings: _RecurrentSettings, input_width: int) -> None:
         super().__init__()
         self.output_width = 2 * settings.width
         widths = [input_width] + [self.output_width] * (settings.layers - 1)
@@ -86,17 +87,11 @@ class BiLSTM(Block):
         return silence(frames, lengths)
 
 
-class PyramidSettings(Settings):
+class PyramidSettings(_RecurrentSettings):
     """Pyramidal BiLSTM (Chan et al. 2016, section 3.1): joins neighbouring frames, then listens."""
 
     kind: Literal["pyramid"] = "pyramid"
-    width: int = Field(256, ge=1, description="width of one direction")
-    layers: int = Field(1, ge=1, description="BiLSTM layers after the joining")
     join: int = Field(2, ge=2, description="neighbouring frames joined into one")
-    dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
-    norm: Norm = Field(
-        "layer", description="norm after each layer; without, deep ones hardly learn"
-    )
 
     def build(self, input_width: int) -> Pyramid:
         return Pyramid(self, input_width)
@@ -107,13 +102,7 @@ class Pyramid(Block):
 
     def __init__(self, settings: PyramidSettings, input_width: int) -> None:
         super().__init__()
-        inner = BiLSTMSettings(
-            width=settings.width,
-            layers=settings.layers,
-            dropout=settings.dropout,
-            norm=settings.norm,
-        )
-        self.lstm = BiLSTM(inner, settings.join * input_width)
+        self.lstm = BiLSTM(settings, settings.join * input_width)
         self.reduction = settings.join
         self.output_width = self.lstm.output_width
 
