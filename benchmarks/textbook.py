@@ -104,17 +104,17 @@ class _Pyramid(nn.Module):
             weights |= {f"{name}_reverse": value for name, value in back.state_dict().items()}
             layer.load_state_dict(weights)
             self.layers.append(layer)
-        self.dropout = lstm.dropout
+        self.dropouts = lstm.dropouts
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if frames.shape[1] % 2:
             frames = functional.pad(frames, (0, 0, 0, 1))
         frames = frames.reshape(frames.shape[0], frames.shape[1] // 2, -1)
         lengths = (lengths + 1) // 2
-        for layer in self.layers:
+        for layer, dropout in zip(self.layers, self.dropouts, strict=True):
             packed = pack_padded_sequence(frames, lengths, batch_first=True, enforce_sorted=False)
             frames, _ = pad_packed_sequence(layer(packed)[0], batch_first=True)
-            frames = self.dropout(frames)
+            frames = dropout(frames)
         return frames, lengths
 
 

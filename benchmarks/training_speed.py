@@ -16,21 +16,22 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from textbook import TextbookRecognizer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spelldown.data.vocabulary import COURSE
 from spelldown.model.listening.block import Block
-from spelldown.model.listening.blocks import ConvSettings, PyramidSettings, TransformerSettings
-from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.precision import Precision, autocast, resolve_precision
 from spelldown.model.recognizer import Recognizer
-from spelldown.model.spelling.attention import DotSettings
-from spelldown.model.spelling.speller import SpellerSettings
+from spelldown.recipe.parts import build_recognizer
+from spelldown.recipe.recipe import read_recipe
 from spelldown.training.memory import keep_freed_memory
 
+ROW = Path(__file__).parent.parent / "recipes" / "seed" / "row6.yaml"
 UTTERANCES, FRAMES, LETTERS, SHORTEST = 32, 1240, 185, 0.3
 CPU = torch.device("cpu")
 # Equal results: relative difference of the loss, and one minus the cosine of the gradients.
@@ -38,19 +39,8 @@ TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (1e-2, 2e-2)}
 
 
 def row6() -> Recognizer:
-    """The model of the seed's sixth row."""
-    d = 256
-    pyramids = [PyramidSettings(width=d // 2, layers=3, norm="none", dropout=0.3) for _ in range(3)]
-    listener = ListenerSettings(
-        blocks=(
-            ConvSettings(widths=(d, 2 * d, 2 * d), norm="batch"),
-            *pyramids,
-            TransformerSettings(layers=2, heads=2, norm="batch", dropout=0.3),
-        )
-    )
-    speller = SpellerSettings(embedding=d, width=512, layers=3, distribution_layers=3, dropout=0.3)
-    attention = DotSettings(width=d, heads=2)
-    return Recognizer(listener, attention, speller, None, input_width=28, vocabulary=31)
+    """The model of the seed's sixth row, as its recipe has it."""
+    return build_recognizer(read_recipe(ROW), len(COURSE)).train()
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:

@@ -86,7 +86,7 @@ def test_gradients_do_not_hear_padding(kind: str) -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("kind", ["conv", "mobile", "transformer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_batch_norm_does_not_hear_padding_in_training(kind: str) -> None:
     lengths = torch.tensor([9, 5])
     outputs, statistics = [], []
@@ -172,6 +172,15 @@ def test_locked_dropout_drops_the_same_units_at_every_frame() -> None:
     assert dropped.any() and not dropped.all()
     assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
     assert not torch.equal(dropped[0], dropped[1])
+
+
+def test_dropout_after_the_block_leaves_the_layers_within_alone() -> None:
+    frames, lengths = torch.randn(2, 9, WIDTH, dtype=torch.float64), torch.tensor([9, 9])
+    dropped = block_of("bilstm", layers=3, dropout=0.5, dropout_after="block").train()
+    whole = block_of("bilstm", layers=3, dropout=0.0)
+    output, _ = dropped(frames, lengths)
+    kept = output != 0
+    torch.testing.assert_close(output[kept], 2 * whole(frames, lengths)[0][kept])
 
 
 def test_a_listener_chains_blocks_and_knows_its_reduction() -> None:

@@ -1,5 +1,7 @@
 """The speller: its fast path is its own step by step, and padding is silent."""
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -117,6 +119,53 @@ def test_an_utterance_is_spelled_the_same_alone_or_padded_in_a_batch(
         assert (together[i, steps:] == 0).all()
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_a_second_backward_pass_gives_the_same_gradients(attention: AttentionSettings) -> None:
+    speller = speller_of(attention)
+    frames, lengths, symbols = heard()
+    asked = speller(frames, lengths, symbols, Feedback())[0].square().sum()
+    parameters = list(speller.parameters())
+    first = torch.autograd.grad(asked, parameters, retain_graph=True)
+    for one, other in zip(first, torch.autograd.grad(asked, parameters), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_gradients_can_be_taken_inside_autocast(attention: AttentionSettings) -> None:
+    speller = speller_of(attention).float()
+    frames, lengths, symbols = heard()
+    with torch.autocast("cpu", torch.bfloat16):
+        asked = speller(frames.float(), lengths, symbols, Feedback())[0].float().square().sum()
+        gradients = torch.autograd.grad(asked, list(speller.parameters()))
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_an_update_leaves_nothing_behind_for_the_garbage_collector() -> None:
+    speller = speller_of(ATTENTIONS["location"]).float()
+    frames, lengths, symbols = heard()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            asked = speller(frames.float(), lengths, symbols, Feedback())[0].sum()
+            torch.autograd.grad(asked, list(speller.parameters()))
+            del asked
+        kept = [one for one in gc.get_objects() if type(one).__name__ == "_Saved"]
+    finally:
+        gc.enable()
+    assert kept == []
+
+
+def test_the_distribution_network_can_drop_by_itself() -> None:
+    speller = speller_of(ATTENTIONS["dot"], dropout=0.0, distribution_dropout=0.5).train()
+    frames, lengths, symbols = heard()
+    torch.manual_seed(7)
+    once, weights, _ = speller(frames, lengths, symbols, Feedback())
+    again, same, _ = speller(frames, lengths, symbols, Feedback())
+    assert not torch.equal(once, again)
+    assert torch.equal(weights, same)  # the cells drop nothing
+
+
 def test_every_attention_gives_weights_that_sum_to_one() -> None:
     frames, lengths, symbols = heard()
     for attention in ATTENTIONS.values():
@@ -132,7 +181,8 @@ def test_feedback_feeds_the_spellers_own_symbols_where_the_coin_says_so() -> Non
     assert torch.equal(fed[:, 0], symbols[:, 0])
     for i in range(1, fed.shape[1]):
         spelling = symbols[:, i + 1] != 0
-        assert torch.equal(fed[spelling, i], logits[spelling, i - 1].argmax(1))
+        best = logits[spelling, i - 1, 2:].argmax(1) + 2
+        assert torch.equal(fed[spelling, i], best)
 
 
 def test_one_coin_a_batch_is_shared_and_one_an_utterance_is_not() -> None:
@@ -155,7 +205,8 @@ def test_sampled_feedback_follows_the_spellers_distribution() -> None:
     logits = torch.linspace(-1, 1, VOCABULARY).expand(4000, -1)
     drawn = loop.draw(1, logits)[1]
     shares = torch.bincount(drawn, minlength=VOCABULARY) / 4000
-    assert (shares - logits[0].softmax(0)).abs().max() < 0.02
+    assert shares[:2].sum() == 0  # <pad> and <sos> are never spelled
+    assert (shares[2:] - logits[0, 2:].softmax(0)).abs().max() < 0.02
 
 
 def test_gumbel_feedback_carries_a_gradient_through_the_fed_mixture() -> None:

@@ -19,7 +19,10 @@ from spelldown.settings import Settings
 class _RecurrentSettings(Settings):
     width: int = Field(256, ge=1, description="width of one direction; the output has both")
     layers: int = Field(1, ge=1, description="LSTM layers, one above the other")
-    dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout after each layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="locked dropout, the same at every frame")
+    dropout_after: Literal["layer", "block"] = Field(
+        "layer", description="whether each layer's output is dropped, or the last one's only"
+    )
     norm: Norm = Field("layer", description="after each layer; without, deep ones hardly learn")
 
 
@@ -67,7 +70,9 @@ class BiLSTM(Block):
         self.ahead = nn.ModuleList(_LSTM(i, settings.width) for i in widths)
         self.back = nn.ModuleList(_LSTM(i, settings.width) for i in widths)
         self.norms = nn.ModuleList(make_norm(settings.norm, self.output_width) for _ in widths)
-        self.dropout = LockedDropout(settings.dropout)
+        between = settings.dropout if settings.dropout_after == "layer" else 0.0
+        rates = [between] * (settings.layers - 1) + [settings.dropout]
+        self.dropouts = nn.ModuleList(map(LockedDropout, rates))
         self.batch_norm = settings.norm == "batch"
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,13 +82,14 @@ class BiLSTM(Block):
         return in_groups(self._listen, frames, lengths), lengths
 
     def _listen(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        for ahead, back, norm in zip(self.ahead, self.back, self.norms, strict=True):
+        parts = zip(self.ahead, self.back, self.norms, self.dropouts, strict=True)
+        for ahead, back, norm, dropout in parts:
             backwards = back(reversed_within(frames, lengths))
             frames = torch.cat([ahead(frames), reversed_within(backwards, lengths)], 2)
             if not isinstance(norm, nn.Identity):
                 real = Real(mask_of(lengths, frames.shape[1]))
                 frames = real.frames(norm(real.rows(frames)))
-            frames = self.dropout(frames)
+            frames = dropout(frames)
         return silence(frames, lengths)
 
 

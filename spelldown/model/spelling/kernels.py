@@ -50,6 +50,9 @@ class Kernel(ABC):
         bias = torch.zeros(batch, 1, frames, device=projected.mask.device)
         self.bias = bias.masked_fill_(~projected.mask[:, None], -torch.inf)  # (B, 1, T)
 
+    def begin_backward(self) -> None:  # noqa: B027 (most gather nothing)
+        """Forgets what an earlier backward pass gathered."""
+
     @abstractmethod
     def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
         """Energies (B, H, T) of queries (B, D), given earlier weights (B, H, T)."""
@@ -183,6 +186,10 @@ class AdditiveKernel(Kernel):
         self.d_keys: Tensor | None = None  # (B, H, T, D/H), without the vector
         self.d_vector = torch.zeros_like(vector, requires_grad=False)
 
+    def begin_backward(self) -> None:
+        self.d_keys = None
+        self.d_vector = torch.zeros_like(self.vector, requires_grad=False)
+
     def _located(self, past: Tensor | None) -> Tensor | None:
         """What is added to the keys for where attention has been (B, H, T, D/H)."""
         return None
@@ -231,6 +238,11 @@ class LocationKernel(AdditiveKernel):
         self.spread = spread  # (channels, D)
         self.d_filters = torch.zeros_like(filters, requires_grad=False)
         self.d_spread = torch.zeros_like(spread, requires_grad=False)
+
+    def begin_backward(self) -> None:
+        super().begin_backward()
+        self.d_filters = torch.zeros_like(self.filters, requires_grad=False)
+        self.d_spread = torch.zeros_like(self.spread, requires_grad=False)
 
     def _trail(self, past: Tensor) -> Tensor:
         """The past weights (B, H, T) through the filters: (B, T, channels)."""

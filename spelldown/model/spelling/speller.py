@@ -39,7 +39,10 @@ class SpellerSettings(Settings):
         1, ge=0, description="tanh layers of the character distribution network"
     )
     tied: bool = Field(True, description="the output projection is the embedding itself")
-    dropout: float = Field(0.0, ge=0, lt=1, description="on each cell's output and each tanh layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="of each cell's output")
+    distribution_dropout: float | None = Field(
+        None, ge=0, lt=1, description="of each tanh layer's output; as `dropout` if null"
+    )
     locked: bool = Field(True, description="cells drop the same units at every step")
     embedding_dropout: float = Field(0.0, ge=0, lt=1, description="share of symbols left blank")
     initial: Literal["uniform", "scaled"] = Field(
@@ -128,7 +131,8 @@ class CharacterDistribution(nn.Module):
             widths.append(settings.embedding)
         self.layers = nn.ModuleList(map(nn.Linear, widths, widths[1:]))
         self.tanh = settings.distribution_layers > 0
-        self.dropout = settings.dropout
+        own = settings.distribution_dropout
+        self.dropout = settings.dropout if own is None else own
         self.projection = None if settings.tied else nn.Linear(widths[-1], vocabulary)
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if settings.tied else None
 

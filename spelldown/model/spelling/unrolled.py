@@ -24,6 +24,8 @@ from spelldown.model.precision import product_dtype
 from spelldown.model.spelling.attention import Attention
 from spelldown.model.spelling.kernels import Kernel, Projected
 
+EOS = 2  # the first symbol that a speller may write; before it come <pad> and <sos>
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -52,6 +54,7 @@ class Loop:
         noise is a draw from their softmax.
         """
         scores = logits.float() / self.temperature
+        scores[:, :EOS] = -torch.inf  # <pad> and <sos> are never spelled
         if self.noise is not None:
             scores = scores + self.noise[step, : len(scores)] / (
                 self.temperature if self.soft else 1.0
@@ -166,40 +169,47 @@ class _Unrolled(torch.autograd.Function):
         ctx.vocabulary = table.shape[0]
         ctx.mark_non_differentiable(looked, fed)
         ctx.set_materialize_grads(False)
-        return saved.outputs.to(real), contexts, looked, fed
+        # Detached: an output that is itself in ctx would hold on to the whole graph in a circle.
+        return saved.outputs.to(real).detach(), contexts, looked, fed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, kernel, real = ctx.saved, ctx.kernel, ctx.looked.dtype
-        steps, batch, width = saved.outputs.shape
-        layers, context_width = len(saved.gates), ctx.attention.context_width
-        outputs = _or_zeros(grads[0], (steps, batch, width), ctx.looked)
-        d_contexts = _or_zeros(grads[1], (steps, batch, context_width), ctx.looked).clone()
-        factors = [_Factors(saved, n) for n in range(layers)]
-        d_gates = [torch.zeros_like(g, dtype=ctx.ask.dtype) for g in saved.gates]
-        d_queries = torch.zeros_like(ctx.queries)
-        d_energies = torch.zeros_like(ctx.looked)
-        d_past = None if ctx.pasts is None else torch.zeros_like(ctx.pasts[0])
-        spelled = [(i, n) for i, n in enumerate(ctx.loop.active) if n > 0]
-        for i, n in reversed(spelled):
-            past, later = (None, None) if d_past is None else (ctx.pasts[i, :n], d_past[:n])
-            d_queries[i, :n], d_earlier, d_energies[i, :n] = kernel.backward(
-                ctx.looked[i, :n], d_contexts[i, :n], later, ctx.queries[i, :n], past
-            )
-            if d_past is not None:  # step i's past is the earlier steps' weights, or their last
-                d_past[:n] = d_earlier if ctx.attention.past == "last" else d_past[:n] + d_earlier
-            d_output = torch.mm(d_queries[i, :n], ctx.ask).to(real) + outputs[i, :n]
-            for k in reversed(range(layers)):
-                if ctx.loop.masks is not None:
-                    d_output = d_output * ctx.loop.masks[i, k, :n]
-                d_input = factors[k].step(i, d_output, d_gates[k], ctx.weights[k])
-                if k > 0:
-                    d_output = d_input.to(real)
-                elif i > 0:
-                    d_contexts[i - 1, :n] += d_input
-        gradients = _parameter_gradients(ctx, d_contexts, d_queries, d_energies, d_gates)
-        return (None, None, None, *gradients)
+        with torch.autocast(ctx.looked.device.type, enabled=False):  # its own types throughout
+            return (None, None, None, *_backward(ctx, grads))
+
+
+def _backward(ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    """Every step in reverse order, then the gradients of all weights; see `unroll`."""
+    ctx.kernel.begin_backward()
+    saved, kernel, real = ctx.saved, ctx.kernel, ctx.looked.dtype
+    steps, batch, width = saved.outputs.shape
+    layers, context_width = len(saved.gates), ctx.attention.context_width
+    outputs = _or_zeros(grads[0], (steps, batch, width), ctx.looked)
+    d_contexts = _or_zeros(grads[1], (steps, batch, context_width), ctx.looked).clone()
+    factors = [_Factors(saved, n) for n in range(layers)]
+    d_gates = [torch.zeros_like(g, dtype=ctx.ask.dtype) for g in saved.gates]
+    d_queries = torch.zeros_like(ctx.queries)
+    d_energies = torch.zeros_like(ctx.looked)
+    d_past = None if ctx.pasts is None else torch.zeros_like(ctx.pasts[0])
+    spelled = [(i, n) for i, n in enumerate(ctx.loop.active) if n > 0]
+    for i, n in reversed(spelled):
+        past, later = (None, None) if d_past is None else (ctx.pasts[i, :n], d_past[:n])
+        d_queries[i, :n], d_earlier, d_energies[i, :n] = kernel.backward(
+            ctx.looked[i, :n], d_contexts[i, :n], later, ctx.queries[i, :n], past
+        )
+        if d_past is not None:  # step i's past is the earlier steps' weights, or their last
+            d_past[:n] = d_earlier if ctx.attention.past == "last" else d_past[:n] + d_earlier
+        d_output = torch.mm(d_queries[i, :n], ctx.ask).to(real) + outputs[i, :n]
+        for k in reversed(range(layers)):
+            if ctx.loop.masks is not None:
+                d_output = d_output * ctx.loop.masks[i, k, :n]
+            d_input = factors[k].step(i, d_output, d_gates[k], ctx.weights[k])
+            if k > 0:
+                d_output = d_input.to(real)
+            elif i > 0:
+                d_contexts[i - 1, :n] += d_input
+    return _parameter_gradients(ctx, d_contexts, d_queries, d_energies, d_gates)
 
 
 def _parameter_gradients(
