@@ -20,17 +20,12 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-
-from spelldown.training.run.checkpoint import load_checkpoint
-from spelldown.training.run.run_folder import RunFolder
+sys.path.append(str(Path(__file__).parents[1] / "tests"))  # their corpus and their comparison
+from run_outcome import outcome
+from toy_corpus import write_corpus
 
 COMMAND = [sys.executable, "-c", "from spelldown.cli import main; main()", "train"]
-TIMES = {"seconds", "utterances_per_second", "frames_per_second", "waiting_share", "memory"}
-WIDTH = 6
 RECIPE = """
 name: resume
 data: {{kind: arrays, root: {corpus}}}
@@ -68,23 +63,6 @@ class Told:
     seconds_unbroken: float = 0.0
     seconds_broken: float = 0.0
     threads: int = 0
-
-
-def write_corpus(root: Path, train: int = 96, dev: int = 16) -> Path:
-    """Frames from which short texts can be read, in the course's layout."""
-    draw = np.random.default_rng(0)
-    for part, count in (("train", train), ("dev", dev)):
-        for kind in ("mfcc", "transcripts"):
-            (root / part / kind).mkdir(parents=True)
-        for number in range(count):
-            text = "".join(draw.choice(list("ABCDE "), draw.integers(3, 12))).strip() or "A"
-            letters = [np.random.default_rng(ord(letter)).normal(0, 3, WIDTH) for letter in text]
-            frames = np.concatenate([np.tile(x, (int(draw.integers(5, 9)), 1)) for x in letters])
-            frames += draw.normal(0, 0.5, frames.shape)
-            np.save(root / part / "mfcc" / f"{number:03}.npy", frames.astype(np.float32))
-            symbols = np.array(["<sos>", *text, "<eos>"])
-            np.save(root / part / "transcripts" / f"{number:03}.npy", symbols)
-    return root
 
 
 def start(recipe: Path, run: Path) -> "subprocess.Popen[bytes]":
@@ -134,31 +112,6 @@ def broken(recipe: Path, run: Path, kills: int, spent: tuple[float, float], told
         return
 
 
-def outcome(run: Path) -> dict[str, Any]:
-    """All that a run came to, by name, except how long it took."""
-    folder = RunFolder(run)
-    last, best = load_checkpoint(folder.last), load_checkpoint(folder.best)
-    found: dict[str, Any] = {}
-    for name, tensors in (("last", last.weights), ("average", last.averaging),
-                          ("best", best.weights)):  # fmt: skip
-        found |= {f"{name} {key}": tensor.numpy().tobytes() for key, tensor in tensors.items()}
-    for number, memory in last.state["optimizer"]["state"].items():
-        for key, value in memory.items():
-            exact = value.numpy().tobytes() if torch.is_tensor(value) else value
-            found[f"optimizer {number} {key}"] = exact
-    for line in folder.metrics.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        name = f"metrics of epoch {record['epoch']}"
-        found[name] = "listed twice" if name in found else _timeless(record)
-    return found
-
-
-def _timeless(record: Any) -> Any:
-    if not isinstance(record, dict):
-        return record
-    return {name: _timeless(value) for name, value in record.items() if name not in TIMES}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
@@ -171,7 +124,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
-        corpus = write_corpus(folder / "corpus")
+        corpus = write_corpus(folder / "corpus", {"train": 96, "dev": 16}, width=6, words=3)
         recipe = folder / "resume.yaml"
         recipe.write_text(
             RECIPE.format(corpus=corpus.resolve(), epochs=asked.epochs, threads=asked.threads)

@@ -57,13 +57,21 @@ has_gpu() {
 
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
-# First what lies on this machine (pip's find-links), then PyTorch's own index of CPU builds. There
-# the version says so (2.13.0+cpu): asking for exactly that can never bring CUDA. An index that does
-# not answer must not hold us up: no retries, short time-out.
+# What pyproject.toml asks for.
+torch_range() { sed -n 's/^ *"\(torch>=[^"]*\)",.*/\1/p' pyproject.toml; }
+
+# First what lies on this machine (pip's find-links), if need be another version than we pin; then
+# PyTorch's own index of CPU builds. There the version says so (2.13.0+cpu): asking for exactly that
+# can never bring CUDA. An index that does not answer must not hold us up: no retries, short
+# time-out.
 install_cpu_torch() {
     pinned=$(sed -n 's/^torch==\([0-9.]*\).*/\1/p' constraints.txt)
     say "no NVIDIA GPU: installing the CPU build of torch $pinned"
     if pip install -qq --no-index --no-deps "torch==$pinned" 2>/dev/null; then
+        return
+    fi
+    if pip install -qq --no-index --no-deps "$(torch_range)" 2>/dev/null; then
+        say "torch $pinned is not on this machine, but another that will do"
         return
     fi
     pip install -qq --retries 0 --timeout 15 --extra-index-url "$cpu_index" "torch==$pinned+cpu" ||
@@ -77,7 +85,7 @@ install_torch() {
         pip install "$TORCH"
     elif has_gpu; then
         say "NVIDIA GPU found: installing torch with CUDA (gigabytes; some minutes)"
-        pip install "$(sed -n 's/^ *"\(torch>=[^"]*\)",.*/\1/p' pyproject.toml)"
+        pip install "$(torch_range)"
     elif [ "$(uname -s)" = Linux ]; then
         install_cpu_torch
     else

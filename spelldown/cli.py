@@ -32,7 +32,7 @@ class _Commands(TyperGroup):
             if error.errno == errno.EPIPE or error.filename is None:
                 raise
             message = f"{error.filename}: {error.strerror}"
-        console(stderr=True).print(message, markup=False, style="red")
+        console(stderr=True).print(message, style="red")
         raise typer.Exit(FAILED) from None
 
 
@@ -125,7 +125,7 @@ def evaluate(
         show_evaluation(out, found)
     if page is not None:
         write_page(loaded, found, page)
-        err.print(f"page: {page}", markup=False)
+        err.print(f"page: {page}")
 
 
 @app.command()
@@ -149,19 +149,23 @@ def transcribe(
 
     err = console(stderr=True)
     loaded = load_run(run)
+
+    def warn(text: str) -> None:
+        err.print(text)
+
     if submission is not None:
         if json_:
             raise typer.BadParameter("--submission writes a file; --json prints: choose one")
-        count = write_submission(loaded, inputs, submission, tracked("spelling", err))
-        err.print(f"{count} utterances in {submission}", markup=False)
+        count = write_submission(loaded, inputs, submission, tracked("spelling", err), warn)
+        err.print(f"{count} utterances in {submission}")
         return
     failed = 0
-    for found in transcribed(loaded, inputs, warn=lambda text: err.print(text, markup=False)):
+    for found in transcribed(loaded, inputs, warn):
         failed += found.error is not None
         if json_:
             print(json.dumps(found.as_dict(), ensure_ascii=False), flush=True)
         elif found.error is not None:
-            err.print(f"{found.id}: {found.error}", markup=False, style="red")
+            err.print(f"{found.id}: {found.error}", style="red")
         else:
             print(found.line(), flush=True)
     if failed:
@@ -200,7 +204,7 @@ def recipe(
     if measure:
         out.print()
         if found.missing is not None:
-            err.print(f"the corpus cannot be used: {found.missing}", markup=False, style="yellow")
+            err.print(f"the corpus cannot be used: {found.missing}", style="yellow")
         show_estimate(out, found.estimate())
 
 

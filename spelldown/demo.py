@@ -57,7 +57,7 @@ def run_demo(
     _headline(out, 4, "one recording")
     recording = _recording(recipe)
     for heard in transcribe(run, [recording]):
-        out.print(f"spelldown transcribe {place} {recording}\n  {heard.text}", markup=False)
+        out.print(f"spelldown transcribe {place} {recording}\n  {heard.text}")
     _headline(out, 5, "where it looked")
     _leave_page(out, run, evaluation, place)
     out.print(f"\nThe demo took {duration(time.monotonic() - began)}. {_next(place)}")
@@ -73,7 +73,7 @@ def _page() -> Path:
 
 
 def _headline(out: Console, step: int, text: str) -> None:
-    out.print(f"\n[{step}/5] {text}", style="bold", markup=False)
+    out.print(f"\n[{step}/5] {text}", style="bold")
 
 
 def _train(out: Console, recipe: Recipe, folder: Path, again: bool) -> Path | None:
@@ -105,7 +105,7 @@ def _show_scores(out: Console, evaluation: Evaluation) -> None:
         f"{scores.wer:.1%} of the words are wrong\n"
     )
     for one in _some(scores.each):
-        out.print(f"  heard    {one.reference}\n  spelled  {one.hypothesis}\n", markup=False)
+        out.print(f"  heard    {one.reference}\n  spelled  {one.hypothesis}\n")
 
 
 def _some(utterances: Sequence[Utterance]) -> list[Utterance]:

@@ -20,8 +20,11 @@ WIDTH = 100  # letters of a sentence in one line
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that writes plain text to a pipe, without cutting or wrapping lines."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """A console that writes plain text to a pipe, without cutting or wrapping lines.
+
+    Square brackets in paths and texts mean nothing to it.
+    """
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False)
 
 
 def show_page(out: Console, page: str) -> None:
@@ -29,7 +32,7 @@ def show_page(out: Console, page: str) -> None:
     if out.is_terminal:
         out.print(Syntax(page, "yaml", background_color="default"))
     else:
-        out.print(page, markup=False, end="")
+        out.print(page, end="")
 
 
 def show_parts(out: Console, rows: Iterable["PartRow"]) -> None:
@@ -58,7 +61,7 @@ def show_estimate(out: Console, estimate: "Estimate") -> None:
         out.print("an epoch: unknown, since the corpus is not there")
     else:
         out.print(
-            f"an epoch: {estimate.epoch_batches} batches, about "
+            f"an epoch: {estimate.epoch_batches} batches, at most about "
             f"{duration(estimate.epoch_seconds)} of training (validation comes on top)"
         )
 
@@ -84,7 +87,7 @@ def show_evaluation(out: Console, evaluation: "Evaluation") -> None:
     if evaluation.left_out:
         out.print(f"\nleft out, {len(evaluation.left_out)} problems:", style="bold")
         for problem in evaluation.left_out:
-            out.print(f"  {problem}", markup=False)
+            out.print(f"  {problem}")
 
 
 def _rate(name: str, counts: "Counts", unit: str, interval: tuple[float, float]) -> str:
@@ -104,9 +107,9 @@ def _show_worst(out: Console, evaluation: "Evaluation") -> None:
         return
     out.print(f"\nthe {len(worst)} worst:", style="bold")
     for one in worst:
-        out.print(f"{one.id}  {one.distance} edits", markup=False)
+        out.print(f"{one.id}  {one.distance} edits")
         for line in aligned(one.reference, one.hypothesis).lines(WIDTH):
-            out.print(f"  {line}", markup=False)
+            out.print(f"  {line}")
 
 
 def tracked(doing: str, err: Console) -> Any:

@@ -15,7 +15,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BELOW = {
     "errors": set(),
     "settings": set(),
-    "data": {"errors", "settings"},
+    "writing": set(),
+    "data": {"errors", "settings", "writing"},
     "model": {"errors", "settings"},
 }
 BELOW["search"] = {"data", "model"} | BELOW["data"]
@@ -28,6 +29,8 @@ BELOW["__main__"] = {"cli"} | BELOW["cli"]
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
 LONGEST = 350
+MOST_FILES = 8  # in a folder, besides its __init__
+FOLDERS = sorted({file.parent for file in FILES})
 
 
 def room(module: str) -> str:
@@ -76,6 +79,12 @@ def test_reading_a_page_knows_no_component(file: Path) -> None:
 def test_a_file_is_read_in_one_sitting_and_named_for_what_is_in_it(file: Path) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) < LONGEST
     assert file.stem not in NAMELESS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_folder_is_taken_in_at_a_glance(folder: Path) -> None:
+    files = [file.name for file in folder.glob("*.py") if file.name != "__init__.py"]
+    assert len(files) <= MOST_FILES
 
 
 def test_the_command_line_is_there_before_torch_is_loaded() -> None:

@@ -131,6 +131,18 @@ def test_warping_moves_a_tone_to_its_frequency_times_the_factor(factor: float) -
     assert abs(int(expected[50].argmax()) - int(tone(frontend, 1500)[50].argmax())) >= 2
 
 
+@pytest.mark.parametrize("width", [23, 40, 80])
+def test_ready_made_log_mel_frames_of_any_width_are_warped(width: int) -> None:
+    made = Frontend(ArraysFrontendSettings(width=width, content="log-mel"))
+    ours = Frontend(LogMelSettings(width=width))
+    frames = torch.randn(30, width)
+    settings: dict[str, Any] = {"warp": 0.2, "band_masks": MaskSettings(count=1, width=5)}
+    torch.testing.assert_close(
+        only(made, **settings).perturb(frames, np.random.default_rng(1)),
+        only(ours, **settings).perturb(frames, np.random.default_rng(1)),
+    )
+
+
 def test_no_warping_is_no_change() -> None:
     for frontend in (CEPSTRA, LOG_MEL, Frontend(MfccSettings())):
         augment = only(frontend, warp=1e-9)

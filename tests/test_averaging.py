@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import tiny_learning, tiny_trainer, write_corpus
+from tiny_run import tiny_learning, tiny_trainer
 from torch import nn
+from toy_corpus import write_corpus
 
 from spelldown.training.learning.averaging import (
     Averaging,

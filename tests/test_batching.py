@@ -14,7 +14,7 @@ from lhotse import CutSet
 
 from spelldown.data.augment import Augment, AugmentSettings
 from spelldown.data.batching import Batch, Batches, BatchingSettings, Example, cheapest_cuts
-from spelldown.data.corpora import ArraysSettings, load_part
+from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
 from spelldown.data.vocabulary import EOS, PAD, SOS, Vocabulary
 from spelldown.errors import DataError
@@ -34,7 +34,7 @@ def batches_of(
 ) -> Batches:
     frontend = Frontend(ArraysFrontendSettings(width=width, deltas=deltas))
     return Batches(
-        load_part(ArraysSettings(root=root), part, COURSE, width).cuts,
+        read_part(ArraysSettings(root=root), part).cuts,
         frontend,
         Augment(augment, frontend) if augment else None,
         COURSE,

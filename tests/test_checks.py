@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reading import load_part
 
-from spelldown.data.checks import Part, check_part, symbols_needed
-from spelldown.data.corpora import ArraysSettings, load_part, read_part
+from spelldown.data.checks import Part, check_part, ctc_frames_needed
+from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
 
@@ -22,13 +26,13 @@ class Bomb:
 
 def left_out(root: Path) -> list[str]:
     """The problems found, one line each; every one of them must be of the utterance BAD."""
-    settings = ArraysSettings(root=root, problems="leave-out")
-    part = load_part(settings, "train", Vocabulary.course(), None, lambda n: n // 4, True)
+    data = ArraysSettings(root=root, problems="leave-out")
+    part = load_part(data, "train", Vocabulary.course(), None, lambda n: n // 4, True)
     assert len(part.cuts) == 11
     assert BAD not in {cut.id for cut in part.cuts}
     with pytest.raises(DataError) as caught:
         load_part(
-            settings.model_copy(update={"problems": "stop"}),
+            data.model_copy(update={"problems": "stop"}),
             "train",
             Vocabulary.course(),
             None,
@@ -57,6 +61,7 @@ CONSTANT[:, 1] = 0.25
         (WITH_NAN, "1 of 360 numbers are not finite, the first in frame 7, coefficient 2: nan"),
         (WITH_INF, "the first in frame 89, coefficient 0: -inf"),
         (TOO_BIG, "the first in frame 3, coefficient 3: 1e+300"),
+        (FRAMES[:1], "zero variance: a single frame"),
         (CONSTANT, "zero variance: coefficient 1 is the same in all 90 frames"),
         (np.zeros((90, 4), np.float32), "zero variance: coefficient 0, 1, 2, 3"),
         (FRAMES.astype(np.complex64), "numbers of type complex64"),
@@ -156,9 +161,9 @@ def test_a_text_too_long_for_ctc_is_named_with_both_lengths(corpus: Path) -> Non
     np.save(corpus / "train" / "mfcc" / f"{BAD}.npy", FRAMES[:40])
     symbols = np.array(["<sos>", *"SEE BEES", "<eos>"])
     np.save(corpus / "train" / "transcripts" / f"{BAD}.npy", symbols)
-    settings = ArraysSettings(root=corpus, problems="leave-out")
+    data = ArraysSettings(root=corpus, problems="leave-out")
     for stride, fits in ((4, True), (5, False)):
-        part = load_part(settings, "train", output_length=lambda n, s=stride: n // s)  # type: ignore[misc]
+        part = load_part(data, "train", output_length=lambda n, s=stride: n // s)
         assert (BAD in {cut.id for cut in part.cuts}) is fits
     (problem,) = left_out_of(part, BAD)
     assert "a text of 8 characters needs 10 frames" in problem
@@ -185,26 +190,35 @@ def left_out_of(part: Part, utterance: str) -> list[str]:
     return [str(problem) for problem in part.problems if problem.utterance == utterance]
 
 
-def test_ctc_needs_a_blank_between_equal_neighbours() -> None:
-    assert [symbols_needed(text) for text in ("", "A", "AB", "AA", "AABB", "AAA")] == [
-        0, 1, 2, 3, 6, 5,
-    ]  # fmt: skip
+@settings(max_examples=100, deadline=None)
+@given(st.text("AB", max_size=7))
+def test_the_frames_that_ctc_needs_are_the_fewest_from_which_it_spells(text: str) -> None:
+    letters = torch.tensor([[ord(letter) - ord("A") + 1 for letter in text]], dtype=torch.int64)
+    length = torch.tensor([len(text)])
+    needed = int(ctc_frames_needed(letters, length))
+    for frames in range(max(1, needed - 1), needed + 2):
+        loss = torch.nn.functional.ctc_loss(
+            torch.zeros(frames, 1, 3).log_softmax(-1),
+            letters,
+            torch.tensor([frames]),
+            length,
+            reduction="sum",
+        )
+        assert bool(loss.isfinite()) is (frames >= needed)
 
 
-def test_a_very_short_utterance_is_not_taken_for_a_constant_one(corpus: Path) -> None:
-    for frames in (1, 2):
-        np.save(corpus / "train" / "mfcc" / f"{BAD}.npy", FRAMES[:frames])
-        part = load_part(ArraysSettings(root=corpus), "train")
-        assert part.problems == ()
+def test_two_frames_are_not_taken_for_constant_ones(corpus: Path) -> None:
+    np.save(corpus / "train" / "mfcc" / f"{BAD}.npy", FRAMES[:2])
+    assert load_part(ArraysSettings(root=corpus), "train").problems == ()
 
 
 def test_the_width_asked_for_decides_over_the_commonest(corpus: Path) -> None:
     for number in range(8):
         path = corpus / "train" / "mfcc" / f"train-{number:03}.npy"
         np.save(path, np.load(path)[:, :3])
-    settings = ArraysSettings(root=corpus, problems="leave-out")
-    assert len(load_part(settings, "train").cuts) == 8
-    assert len(load_part(settings, "train", width=4).cuts) == 4
+    data = ArraysSettings(root=corpus, problems="leave-out")
+    assert len(load_part(data, "train").cuts) == 8
+    assert len(load_part(data, "train", width=4).cuts) == 4
 
 
 def test_a_part_of_which_nothing_is_left_is_an_error_either_way(corpus: Path) -> None:

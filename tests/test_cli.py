@@ -154,7 +154,7 @@ def test_recipe_shows_the_resolved_page_the_parts_and_what_an_epoch_takes(recipe
     parts = re.findall(r"^(?:listener|attention|speller)\S* .* ([\d,]+)$", result.stdout, re.M)
     assert sum(int(part.replace(",", "")) for part in parts) == int(total[1].replace(",", ""))
     assert re.search(r"4 utterances of \d+ frames .* s an update, \d\.\d GiB", result.stdout)
-    assert re.search(r"an epoch: 3 batches, about \d+ s of training", result.stdout)
+    assert re.search(r"an epoch: 3 batches, at most about \d+ s of training", result.stdout)
 
 
 def test_recipe_says_so_when_the_corpus_is_not_there(tmp_path: Path) -> None:
@@ -381,6 +381,43 @@ def test_a_run_without_weights_says_how_to_get_them(trained: Trained) -> None:
     assert f"spelldown train --resume {trained.run}" in result.stderr
 
 
+# --- resume
+
+
+def contents_of(run: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not held there")
+def test_a_run_that_another_process_trains_is_not_touched(trained: Trained) -> None:
+    with (trained.run / "metrics.jsonl").open(
+        "a"
+    ) as file:  # as one that is ahead of its checkpoint
+        file.write('{"epoch": 99}\n')
+    before = contents_of(trained.run)
+    code = (
+        "from spelldown.training.run.run_folder import RunFolder\n"
+        f"with RunFolder({str(trained.run)!r}).held(): print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        result = spelldown("train", "--resume", trained.run)
+        assert contents_of(trained.run) == before
+        other.communicate("\n")
+    assert result.exit_code == 1
+    assert "another process is training in this folder" in result.stderr
+
+
+def test_a_run_is_not_resumed_with_another_corpus(trained: Trained) -> None:
+    file = trained.corpus / "train" / "transcripts" / "train-003.npy"
+    np.save(file, np.array(["<sos>", *"CHANGED", "<eos>"]))
+    result = spelldown("train", "--resume", trained.run)
+    assert result.exit_code == 1
+    assert "train had 12 utterances" in result.stderr and "(other texts)" in result.stderr
+
+
 # --- transcribe
 
 
@@ -412,17 +449,40 @@ def test_what_cannot_be_transcribed_is_named_and_the_rest_goes_on(
     assert "error" in json.loads(as_json.stdout.splitlines()[0])
 
 
-def test_a_submission_lists_every_file_of_a_part_in_sorted_order(
+def test_a_submission_lists_every_file_in_the_order_of_their_names(
     trained: Trained, tmp_path: Path
 ) -> None:
+    folder, file = trained.corpus / "test" / "mfcc", tmp_path / "submission.csv"
+    files = sorted(folder.iterdir(), key=lambda path: path.name)
+    each = [spelldown("transcribe", trained.run, path).stdout for path in files]
+    expected = [[str(n), said.rstrip("\n").split("\t")[1]] for n, said in enumerate(each)]
+    assert len({text for _, text in expected}) > 1
+    (folder / "notes.txt").write_text("not speech")
+    for asked in ([trained.corpus / "test"], reversed(files), [*files[3:], *files[:3]]):
+        result = spelldown("transcribe", trained.run, *asked, "--submission", file)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == ""
+        assert list(csv.reader(file.open())) == [["index", "label"], *expected]
+        file.unlink()
+
+
+def test_a_submission_tells_which_files_it_passes_over(trained: Trained, tmp_path: Path) -> None:
+    (trained.corpus / "test" / "mfcc" / "notes.txt").write_text("not speech")
     file = tmp_path / "submission.csv"
     result = spelldown("transcribe", trained.run, trained.corpus / "test", "--submission", file)
-    assert result.exit_code == 0, result.output
-    assert result.stdout == ""
-    lines = list(csv.reader(file.open()))
-    spelled = spelldown("transcribe", trained.run, trained.corpus / "test").stdout.splitlines()
-    assert lines[0] == ["index", "label"]
-    assert lines[1:] == [[str(n), line.split("\t")[1]] for n, line in enumerate(spelled)]
+    assert result.exit_code == 0
+    assert "passed over 1 files" in result.stderr and "notes.txt" in result.stderr
+
+
+def test_a_submission_refuses_a_file_that_is_asked_for_twice(
+    trained: Trained, tmp_path: Path
+) -> None:
+    part, file = trained.corpus / "test", tmp_path / "submission.csv"
+    again = part / "mfcc" / ".." / "mfcc" / "test-002.npy"
+    result = spelldown("transcribe", trained.run, part, again, "--submission", file)
+    assert result.exit_code == 1
+    assert "test-002.npy" in result.stderr and "test-001" not in result.stderr
+    assert not file.exists()
 
 
 def test_a_submission_with_a_missing_line_is_not_written(trained: Trained, tmp_path: Path) -> None:
@@ -505,3 +565,24 @@ def test_every_command_in_the_readme_is_one_that_there_is() -> None:
         assert explained.exit_code == 0, command
         for option in options:
             assert option in explained.stdout, f"{command} {option}"
+
+
+def test_square_brackets_in_a_path_are_shown_as_they_are(
+    tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = spelldown("train", recipe, "training.epochs=1", "--run", "runs[red]")
+    assert result.exit_code == 0, result.output
+    assert "next: spelldown evaluate runs[red]" in result.stdout
+
+
+def test_a_gpu_that_is_not_there_is_told_and_leaves_nothing_behind(
+    tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for device in ("cuda", "cuda:1"):
+        result = spelldown("train", recipe, f"training.device={device}", "--run", tmp_path / "run")
+        assert result.exit_code == 1
+        assert "training.device: no GPU here; cpu or auto" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not (tmp_path / "run").exists()

@@ -22,8 +22,8 @@ from spelldown.data.frontend import (
     MfccSettings,
     add_deltas,
     normalised,
-    read_audio,
 )
+from spelldown.data.recordings import read_audio
 from spelldown.errors import AudioError, DataError
 
 RATE = 16000
@@ -236,7 +236,7 @@ def test_a_missing_or_short_recording_is_told_with_its_utterance(tmp_path: Path)
     frontend = Frontend(MfccSettings())
     cut = recorded(tmp_path / "a.wav", torch.zeros(390))
     cut.id = "spk1-utt7"
-    with pytest.raises(AudioError, match=r"spk1-utt7 is 24\.4 ms long.*25 ms"):
+    with pytest.raises(AudioError, match=r"spk1-utt7 \(.*a\.wav\) is 24\.4 ms long.*25 ms"):
         frontend.static(cut)
     (tmp_path / "a.wav").unlink()
     with pytest.raises(AudioError, match=r"spk1-utt7.*a\.wav: no such recording"):
@@ -269,7 +269,31 @@ def test_ready_made_frames_come_as_they_are(tmp_path: Path) -> None:
 
 def test_ready_made_frames_of_another_width_are_told(tmp_path: Path) -> None:
     cut = ready_made(tmp_path, np.zeros((9, 28), dtype=np.float32))
-    with pytest.raises(DataError, match=r"u1 has frames of shape \(9, 28\).*\(frames, 13\)"):
+    with pytest.raises(
+        DataError, match=r"u1\.npy \(utterance u1\) has frames of shape \(9, 28\).*\(frames, 13\)"
+    ):
+        Frontend(ArraysFrontendSettings()).static(cut)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_ready_made_frames_that_are_not_finite_are_told_with_their_file(
+    tmp_path: Path, wrong: float
+) -> None:
+    frames = np.ones((9, 13), dtype=np.float32)
+    frames[4, 2:4] = wrong
+    cut = ready_made(tmp_path, frames)
+    with pytest.raises(DataError, match=r"u1\.npy \(utterance u1\): 2 of 117 numbers are not fin"):
+        Frontend(ArraysFrontendSettings()).static(cut)
+
+
+def test_ready_made_frames_that_went_away_or_bad_are_told_with_their_file(tmp_path: Path) -> None:
+    cut = ready_made(tmp_path, np.ones((9, 13), dtype=np.float32))
+    file = tmp_path / "u1.npy"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"u1\.npy \(utterance u1\): its frames cannot be read"):
+        Frontend(ArraysFrontendSettings()).static(cut)
+    file.unlink()
+    with pytest.raises(DataError, match=r"u1\.npy \(utterance u1\): .* No such file.*npy'$"):
         Frontend(ArraysFrontendSettings()).static(cut)
 
 

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import functional
 
+from spelldown.data.checks import ctc_frames_needed
 from spelldown.data.vocabulary import EOS, PAD, SOS
 from spelldown.training.learning.loss import (
     Losses,
     LossSettings,
     cross_entropy_sums,
-    ctc_frames_needed,
     ctc_sum,
     spelling_loss,
 )
@@ -121,6 +121,11 @@ def test_a_text_too_long_for_ctc_is_counted_and_weighs_nothing() -> None:
     assert gradient[0].abs().sum() == 0
     assert gradient[1].abs().sum() > 0
     assert loss_of(LossSettings(), 1.0, spelled(frames=4)).ctc_left_out == 0
+
+
+def test_an_end_without_a_fade_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"ctc_weight_end: 0\.1 is never reached"):
+        LossSettings(ctc_weight=0.5, ctc_weight_end=0.1)
 
 
 def test_equal_neighbours_need_a_frame_more_beyond_the_text_they_do_not() -> None:

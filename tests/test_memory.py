@@ -1,16 +1,19 @@
-"""Keeping freed memory: where the C library can be told, and nowhere else."""
+"""Keeping freed memory, where the C library can be told, and how much was held at the highest."""
 
 import ctypes
+import mmap
 import platform
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny_run import tiny_trainer, write_corpus
+import torch
+from tiny_run import tiny_trainer
+from toy_corpus import write_corpus
 
 from spelldown.training import trainer
-from spelldown.training.memory import keep_freed_memory
+from spelldown.training.memory import forget_peak, keep_freed_memory, peak_memory
 
 MMAP_THRESHOLD = -3  # glibc's malloc.h
 
@@ -73,3 +76,15 @@ def test_a_trainer_keeps_freed_memory(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(trainer, "keep_freed_memory", lambda: asked.append(True))
     tiny_trainer(tmp_path / "run", write_corpus(tmp_path / "corpus"))
     assert asked == [True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")
+def test_the_peak_of_memory_is_told_in_bytes_and_since_it_was_forgotten() -> None:
+    for large in (True, False):
+        forget_peak(torch.device("cpu"))
+        before = peak_memory()
+        with mmap.mmap(-1, 2**28 if large else 2**20) as block:  # new pages in any case
+            block[::4096] = bytes(len(block) // 4096)
+        after = peak_memory()
+        assert before is not None and after is not None
+        assert (after - before > 2**27) == large

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from lhotse import CutSet, Features, MonoCut, Recording, SupervisionSegment
 
 from spelldown.errors import DataError
 from spelldown.recipe.parts import build_parts, remedies_in_use
@@ -91,3 +93,55 @@ def test_every_remedy_can_be_in_use() -> None:
         schedule={"kind": "one-cycle"},
     )
     assert remedies_in_use(everything) == REMEDY_NAMES
+
+
+def cuts_of(root: Path, *, heard: bool, ready: bool) -> Path:
+    """Parts `train` and `dev` of one utterance as a lhotse cut: with a recording, frames, both."""
+    root.mkdir()
+    samples = np.random.default_rng(1).normal(0, 0.1, 16000)
+    soundfile.write(root / "u.wav", samples, 16000)
+    frames = np.random.default_rng(2).normal(size=(100, WIDTH)).astype(np.float32)
+    np.save(root / "u.npy", frames)
+    features = Features(
+        type="mfcc", num_frames=100, num_features=WIDTH, frame_shift=0.01, sampling_rate=16000,
+        start=0, duration=1.0, storage_type="numpy_files", storage_path=str(root),
+        storage_key="u.npy", channels=0, recording_id="u",
+    )  # fmt: skip
+    said = SupervisionSegment("u", "u", 0.0, 1.0, text="ABC")
+    recording = Recording.from_file(root / "u.wav", recording_id="u") if heard else None
+    cut = MonoCut("u", 0.0, 1.0, 0, [said], features if ready else None, recording)
+    for part in ("train", "dev"):
+        CutSet.from_cuts([cut]).to_file(root / f"{part}.jsonl.gz")
+    return root
+
+
+def of_cuts(root: Path, frontend: dict[str, Any]) -> Recipe:
+    return recipe_of(data={"kind": "cuts", "root": root}, frontend=frontend)
+
+
+MFCC: dict[str, Any] = {"kind": "mfcc", "width": 5}
+ARRAYS: dict[str, Any] = {"kind": "arrays", "width": WIDTH}
+
+
+def test_cuts_without_what_the_frontend_takes_are_named(tmp_path: Path) -> None:
+    heard = cuts_of(tmp_path / "heard", heard=True, ready=False)
+    ready = cuts_of(tmp_path / "ready", heard=False, ready=True)
+    both = cuts_of(tmp_path / "both", heard=True, ready=True)
+    for root, frontend in ((heard, MFCC), (ready, ARRAYS), (both, MFCC), (both, ARRAYS)):
+        assert build_parts(of_cuts(root, frontend)).problems == ()
+    with pytest.raises(
+        DataError, match=r"u\.wav.*: no ready-made frames, and frontend\.kind arrays"
+    ):
+        build_parts(of_cuts(heard, ARRAYS))
+    with pytest.raises(DataError, match=r"u\.npy: no recording, and frontend\.kind mfcc"):
+        build_parts(of_cuts(ready, MFCC))
+
+
+def test_recordings_beside_ready_made_frames_are_looked_at_where_they_are_heard(
+    tmp_path: Path,
+) -> None:
+    root = cuts_of(tmp_path / "both", heard=True, ready=True)
+    (root / "u.wav").write_bytes(b"garbage")
+    assert build_parts(of_cuts(root, ARRAYS)).problems == ()
+    with pytest.raises(DataError, match="not a recording that can be read"):
+        build_parts(of_cuts(root, MFCC))

@@ -208,6 +208,8 @@ def test_a_wrong_value_is_not_blamed_for_a_combination_that_it_may_not_have_mean
         ("optimizer.rate", "true", "should be a number, found true"),
         ("optimizer.rate", "0", "should be greater than 0, found 0"),
         ("optimizer.rate", "[1]", "should be a number, found [1]"),
+        ("optimizer.rate", ".inf", "should be a finite number"),
+        ("optimizer.rate", ".nan", "should be a finite number"),
         ("training.judge", "lost", "did you mean 'loss'?"),
         ("seed", "-1", "should be greater than or equal to 0, found -1"),
         ("name", "a/b", "should match pattern"),
@@ -249,6 +251,54 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
         "training": {"epochs": 10},
     },
     "augment.from_epoch": {"augment": {"from_epoch": 11}, "training": {"epochs": 10}},
+    "optimizer": {"optimizer": {"kind": "sgd", "nesterov": True, "momentum": 0}},
+    "loss": {"loss": {"ctc_weight": 0.3, "ctc_weight_end": 0.1}, "ctc": {}},
+    "loss.ctc_fade": {
+        "loss": {"ctc_weight": 0.3, "ctc_fade": [10, 20]},
+        "ctc": {},
+        "training": {"epochs": 10},
+    },
+    "teacher_forcing": {"teacher_forcing": {"kind": "constant", "rate": 0.9, "temperature": 0.5}},
+    "teacher_forcing ": {
+        "teacher_forcing": {"kind": "staged", "stages": {5: 0.9}, "patience": 4},
+    },
+    "teacher_forcing.feedback  ": {
+        "teacher_forcing": {"kind": "linear", "start": 1, "end": 1, "feedback": "sample"}
+    },
+    "teacher_forcing.feedback   ": {
+        "teacher_forcing": {"kind": "after-alignment", "floor": 1, "feedback": "gumbel"}
+    },
+    "teacher_forcing.feedback    ": {
+        "teacher_forcing": {"kind": "staged", "stages": [1, 1], "feedback": "sample"}
+    },
+    "teacher_forcing.feedback     ": {
+        "teacher_forcing": {"kind": "staged", "stages": {4: 1}, "feedback": "sample"}
+    },
+    "teacher_forcing.first_epoch": {
+        "teacher_forcing": {"kind": "linear", "first_epoch": 10, "last_epoch": 20},
+        "training": {"epochs": 10},
+    },
+    "teacher_forcing.stages": {
+        "teacher_forcing": {"kind": "staged", "stages": {11: 0.9, 12: 0.8}},
+        "training": {"epochs": 10},
+    },
+    "batching.shortest_first_epochs": {
+        "batching": {"shortest_first_epochs": 11},
+        "training": {"epochs": 10},
+    },
+    "batching.cache_megabytes": {"batching": {"workers": 2, "cache_megabytes": 2000}},
+    "augment.time_masks": {
+        "frontend": {"kind": "arrays", "normalise": "none"},
+        "augment": {"frequency_masks": None},
+    },
+    "augment.frequency_masks": {
+        "frontend": {"kind": "arrays", "normalise": "none"},
+        "augment": {"time_masks": None},
+    },
+    "augment.band_masks": {
+        "frontend": {"kind": "arrays", "normalise": "none"},
+        "augment": {"time_masks": None, "frequency_masks": None, "band_masks": {"count": 1}},
+    },
     "training.weight_noise_from": {
         "training": {"epochs": 10, "weight_noise": 0.1, "weight_noise_from": 11}
     },
@@ -259,6 +309,30 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
 def test_an_impossible_combination_is_told_at_its_path(page: Path, path: str) -> None:
     extended(page, **IMPOSSIBLE[path])
     assert one_problem_of(page).startswith(f"{path.strip()}: ")
+
+
+POSSIBLE: list[dict[str, Any]] = [
+    {"optimizer": {"kind": "sgd", "nesterov": True}},
+    {"loss": {"ctc_weight": 0.3, "ctc_fade": [9, 20]}, "ctc": {}, "training": {"epochs": 10}},
+    {"teacher_forcing": {"kind": "linear", "start": 0.9, "end": 1, "feedback": "sample"}},
+    {"teacher_forcing": {"kind": "staged", "stages": {4: 0.9}, "feedback": "sample"}},
+    {"teacher_forcing": {"kind": "rule-b", "reading": "plain", "feedback": "sample"}},
+    {"batching": {"shortest_first_epochs": 10}, "training": {"epochs": 10}},
+    {"batching": {"workers": 2}},
+    {"batching": {"workers": 2, "cache_megabytes": 0}},
+    {"frontend": {"kind": "arrays", "normalise": "mean"}, "augment": {}},
+    {
+        "frontend": {"kind": "arrays", "normalise": "none"},
+        "augment": {"time_masks": None, "frequency_masks": {"count": 0}},
+    },
+]
+
+
+@pytest.mark.parametrize("sections", POSSIBLE, ids=str)
+def test_what_comes_near_the_impossible_is_possible(page: Path, sections: dict[str, Any]) -> None:
+    recipe = read_recipe(extended(page, **sections))
+    page.write_text(recipe.as_yaml())
+    assert read_recipe(page) == recipe
 
 
 def test_an_impossible_combination_is_refused_in_python_too(page: Path) -> None:
@@ -276,6 +350,11 @@ def test_nothing_is_loaded_or_built_before_a_page_is_found_right(
 
     monkeypatch.setattr("torch.nn.Module.__init__", built)
     assert read_recipe(page).data.root == Path("somewhere")  # which is not there
+
+
+def test_a_list_that_is_too_short_is_told_what_it_lacks(page: Path) -> None:
+    problem = one_problem_of(page, "optimizer.betas=[0.9]")
+    assert problem.startswith("optimizer.betas.1: the list is too short: it needs an entry 1")
 
 
 # --- pages
@@ -414,6 +493,7 @@ def test_an_override_of_a_kind_keeps_what_both_kinds_know(page: Path) -> None:
         ("rate=1", "there is no rate; did you mean optimizer.rate?"),
         ("listener.block.1.width=3", "did you mean listener.blocks.1.width?"),
         ("listener.blocks.1.widht=3", "did you mean listener.blocks.1.width?"),
+        ("listener.blocks.0.width=3", "did you mean listener.blocks.0.widths?"),
         ("listener.blocks.2.width=3", "no entry 2: listener.blocks has 2 entries, 0 to 1"),
         ("listener.blocks.first.width=3", "'first' is not the number of one"),
         ("name.first=3", "name is the value 'small'; nothing stands below it"),

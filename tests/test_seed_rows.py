@@ -73,16 +73,53 @@ def test_a_row_is_as_the_table_has_it(number: int) -> None:
 @pytest.mark.parametrize("number", ROWS)
 def test_what_all_rows_share_is_the_same_in_each(number: int) -> None:
     page = row(number).model_dump()
-    assert (page["frontend"]["width"], page["frontend"]["deltas"]) == (28, 0)
-    assert page["attention"]["kind"] == "dot"
-    assert page["speller"]["layers"] == 3
-    assert page["speller"]["tied"]
-    assert page["speller"]["dropout"] == 0.3
-    assert page["optimizer"]["clip"] == 1.0
+    frontend, augment, training = page["frontend"], page["augment"], page["training"]
+    assert (frontend["width"], frontend["deltas"]) == (28, 0)
+    assert frontend["normalise"] == "mean-variance"
+    masks = (augment["time_masks"], augment["frequency_masks"])
+    assert [(mask["count"], mask["width"]) for mask in masks] == [(1, 30), (1, 30)]
+    assert (augment["speed"], augment["warp"], augment["from_epoch"]) == (None, 0, 1)
+    assert (page["attention"]["kind"], page["attention"]["heads"]) == ("dot", 1)
+    assert page["ctc"] is None
+    assert page["loss"]["label_smoothing"] == 0
+    assert (page["optimizer"]["kind"], page["optimizer"]["clip"]) == ("adamw", 1.0)
+    assert page["schedule"]["kind"] == "plateau"
     assert (page["schedule"]["factor"], page["schedule"]["patience"]) == (0.5, 5)
-    assert (page["training"]["patience"], page["training"]["least_improvement"]) == (15, 0.001)
+    assert (training["patience"], training["least_improvement"]) == (15, 0.001)
+    assert (training["epochs"], training["judge"]) == (150, "distance")
     assert page["teacher_forcing"]["reading"] == "as-typed"
     assert page["teacher_forcing"]["coins"] == "batch"
+    assert page["teacher_forcing"]["feedback"] == "argmax"
+    assert (page["search"]["kind"], page["search"]["longest"]) == ("greedy", 600)
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_the_listener_has_the_seeds_norms_widths_and_dropout(number: int) -> None:
+    first, *recurrent, last = row(number).model_dump()["listener"]["blocks"]
+    d = TABLE[number][1]
+    assert isinstance(d, int)
+    assert first["norm"] == last["norm"] == "batch"
+    if number < 5:
+        assert first["width"] == d
+        assert [block["kind"] for block in recurrent] == ["bilstm"]
+    else:
+        assert (first["widths"], first["kernel"], first["stride"]) == ((d, 2 * d, 2 * d), 3, 1)
+        assert first["activation"] == "gelu"
+        assert [block["kind"] for block in recurrent] == 3 * ["pyramid"]
+        assert {block["dropout_after"] for block in recurrent} == {"block"}
+    for block in recurrent:
+        assert (block["layers"], block["width"], block["norm"]) == (3, d / 2, "none")
+        assert block["dropout"] == 0.3
+    assert (last["kind"], last["feed_forward"], last["activation"]) == ("transformer", 2, "relu")
+    assert last["dropout"] == 0.3
+
+
+@pytest.mark.parametrize("number", ROWS)
+def test_the_speller_drops_in_its_distribution_network_alone(number: int) -> None:
+    speller = row(number).model_dump()["speller"]
+    assert (speller["layers"], speller["tied"], speller["initial"]) == (3, True, "uniform")
+    assert (speller["dropout"], speller["embedding_dropout"]) == (0, 0)
+    assert speller["distribution_dropout"] == 0.3
 
 
 def test_rows_5_and_6_differ_in_batch_size_alone() -> None:

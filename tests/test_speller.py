@@ -227,6 +227,25 @@ def test_gumbel_feedback_carries_a_gradient_through_the_fed_mixture() -> None:
     assert mixed.count_nonzero() > 2
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_gumbel_feedback_has_the_gradient_of_what_it_computes(
+    attention: AttentionSettings,
+) -> None:
+    speller = speller_of(attention).eval()
+    heard_frames, lengths, symbols = heard()
+    names, weights = zip(*speller.named_parameters(), strict=True)
+    feedback = Feedback(0.3, draw="gumbel", temperature=0.8)
+
+    def logits(frames: Tensor, *values: Tensor) -> Tensor:
+        torch.manual_seed(7)  # the same coins and noise every time
+        given = dict(zip(names, values, strict=True))
+        found = torch.func.functional_call(speller, given, (frames, lengths, symbols, feedback))
+        return found[0]  # type: ignore[no-any-return]
+
+    heard_frames.requires_grad_()
+    assert torch.autograd.gradcheck(logits, (heard_frames, *weights), fast_mode=True)
+
+
 def test_embedding_dropout_blanks_whole_symbols_and_only_in_training() -> None:
     speller = speller_of(ATTENTIONS["dot"], embedding_dropout=0.5)
     torch.manual_seed(6)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from spelldown.training.run.run_folder import RunFolder, plain, write_whole
+from spelldown.training.run.run_folder import RunFolder, plain
 from spelldown.training.run.tracking import (
     Clock,
     LiveDisplay,
@@ -15,6 +15,7 @@ from spelldown.training.run.tracking import (
     duration,
     tracker_for,
 )
+from spelldown.writing import write_whole
 
 
 def record(epoch: int, **changed: Any) -> dict[str, Any]:
@@ -130,7 +131,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(
     def full(_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("spelldown.training.run.run_folder.to_disk", full)
+    monkeypatch.setattr("spelldown.writing.to_disk", full)
     with pytest.raises(OSError, match="disk full"):
         write_whole(path, json.dumps({"new": True}) * 1000)
     assert json.loads(path.read_text()) == {"old": True}
+    assert list(path.parent.iterdir()) == [path]

@@ -2,8 +2,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import batches_of, tiny_learning, tiny_recognizer, tiny_trainer, write_corpus
+from tiny_run import batches_of, tiny_learning, tiny_recognizer, tiny_trainer
+from toy_corpus import write_corpus
 
 from spelldown.data.batching import Batch
-from spelldown.errors import CheckpointError, NonFiniteError
+from spelldown.errors import CheckpointError, NonFiniteError, RunError
 from spelldown.model.spelling.speller import Feedback
+from spelldown.training.alignment import Verdict
 from spelldown.training.learning.averaging import NoAveraging
 from spelldown.training.learning.loss import LossSettings
 from spelldown.training.learning.optimizer import (
@@ -26,6 +26,7 @@ from spelldown.training.learning.optimizer import (
     weight_noise,
 )
 from spelldown.training.learning.schedule import ConstantRate, CosineRate
+from spelldown.training.learning.teacher_forcing import ConstantForcing
 from spelldown.training.run.checkpoint import load_checkpoint
 from spelldown.training.run.tracking import Silent
 from spelldown.training.trainer import Trainer
@@ -162,6 +163,9 @@ def test_a_batch_that_is_not_finite_is_skipped_and_counted(tmp_path: Path, corpu
     assert trainer.fit().ending == "finished"
     found = records(tmp_path / "run")
     assert [record["train"]["skipped"] for record in found] == [0, 1, 0]
+    (ids,) = found[1]["train"]["skipped_ids"]
+    second = list(batches_of(corpus, "train").epoch(2))[1]
+    assert ids == list(second.ids)
     assert [record["updates"] for record in found] == [4, 8, 12]
     assert all(math.isfinite(record["train"]["loss"]) for record in found)
     assert all(tensor.isfinite().all() for tensor in trainer.recognizer.state_dict().values())
@@ -183,8 +187,12 @@ def test_a_skipped_update_leaves_nothing_behind(corpus: Path, tmp_path: Path) ->
 def test_losses_that_stay_non_finite_stop_the_run_with_advice(tmp_path: Path, corpus: Path) -> None:
     run = tmp_path / "run"
     trainer = spoilt_trainer(run, corpus, lambda place: place >= 5, nonfinite_patience=4)
-    with pytest.raises(NonFiniteError, match=r"4 updates in a row.*optimizer\.rate=0\.001"):
+    with pytest.raises(
+        NonFiniteError, match=r"4 updates in a row.*optimizer\.rate=0\.001.*skipped in this"
+    ) as told:
         trainer.fit()
+    last = next(batches_of(corpus, "train").epoch(3))
+    assert all(id in str(told.value) for id in last.ids)
     assert trainer.progress.updates == 9
     kept = load_checkpoint(run / "checkpoints" / "last")
     assert all(tensor.isfinite().all() for tensor in kept.weights.values())
@@ -338,22 +346,60 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, corpus: Path) -> None:
 # The folder
 
 
-def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path, corpus: Path) -> None:
-    script = (
-        "import sys; from spelldown.training.run.run_folder import RunFolder\n"
-        f"with RunFolder({str(tmp_path / 'run')!r}).held(): print('held')"
-    )
+def test_another_corpus_is_refused_with_what_differs(tmp_path: Path, corpus: Path) -> None:
+    tiny_trainer(tmp_path / "run", corpus, tiny_learning(training={"epochs": 1})).fit()
+    other = write_corpus(tmp_path / "corpus", {"train": 11, "dev": 4})
+    with pytest.raises(RunError, match=r"train had 12 utterances .* has 11 .*\(other ids, frame"):
+        tiny_trainer(tmp_path / "run", other).resume()
+    assert tiny_trainer(tmp_path / "run", corpus).resume()
 
-    class Asks(Silent):
-        said = ""
 
-        def validating(self) -> None:
-            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-            self.said = done.stderr + done.stdout
+def test_another_number_of_threads_is_warned_of(tmp_path: Path, corpus: Path) -> None:
+    tiny_trainer(tmp_path / "run", corpus, tiny_learning(training={"epochs": 1})).fit()
+    for threads, warned in ((1, False), (2, True)):
+        tracker = Signals(signal.SIGINT)
+        learning = tiny_learning(training={"threads": threads})
+        assert tiny_trainer(tmp_path / "run", corpus, learning, tracker).resume()
+        assert ("on 1 threads so far and now on 2" in tracker.said) == warned
+    torch.set_num_threads(1)
 
-    tracker = Asks()
-    tiny_trainer(tmp_path / "run", corpus, tiny_learning(training={"epochs": 1}), tracker).fit()
-    assert "another process is training in this folder" in tracker.said
+
+def test_a_checkpoint_of_the_first_format_is_taken_up(tmp_path: Path, corpus: Path) -> None:
+    trainer = tiny_trainer(tmp_path / "run", corpus, tiny_learning(training={"epochs": 1}))
+    trainer.fit()
+    path = tmp_path / "run" / "checkpoints" / "last" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    del state["conditions"], state["sums"]["skipped_ids"]
+    state["checkpoint"]["format"] = 1
+    torch.save(state, path)
+    resumed = tiny_trainer(tmp_path / "run", corpus, tiny_learning(training={"epochs": 2}))
+    assert resumed.resume() and resumed.fit().epochs == 2
+
+
+def test_a_resumed_run_is_told_again_what_is_wrong_with_attention(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = tiny_learning(training={"epochs": 1})
+    tiny_trainer(tmp_path / "run", corpus, learning).fit()
+    bad = Verdict("not aligning", "nothing moves", ("more CTC",))
+    for verdict, told in ((bad, True), (replace(bad, state="aligning"), False)):
+        monkeypatch.setattr("spelldown.training.alignment.verdict", lambda *_, v=verdict: v)
+        tracker = Signals(signal.SIGINT)
+        trainer = tiny_trainer(tmp_path / "run", corpus, learning, tracker)
+        assert trainer.resume() and trainer.fit().ending == "finished"
+        assert ("try: more CTC" in tracker.said) == told
+
+
+def test_feedback_by_gumbel_mixtures_trains(tmp_path: Path, corpus: Path) -> None:
+    forcing = ConstantForcing(rate=0.5, feedback="gumbel", temperature=0.7)
+    learning = tiny_learning(teacher_forcing=forcing, training={"epochs": 1})
+    trainer = tiny_trainer(tmp_path / "run", corpus, learning)
+    before = weights_of(trainer)
+    assert trainer.fit().epochs == 1
+    (record,) = records(tmp_path / "run")
+    assert record["train"]["skipped"] == 0 and math.isfinite(record["train"]["loss"])
+    learnt = dict(trainer.recognizer.named_parameters())
+    assert not any(torch.equal(weight, before[name]) for name, weight in learnt.items())
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, corpus: Path) -> None:

@@ -1,14 +1,13 @@
-"""A run small enough for a test: a corpus that can be learnt, a recognizer, and its trainer."""
+"""A run small enough for a test: a recognizer and its trainer, for a toy corpus."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from spelldown.data.augment import Augment, AugmentSettings
 from spelldown.data.batching import Batches, BatchingSettings
-from spelldown.data.corpora import ArraysSettings, load_part
+from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.model.listening.blocks import BiLSTMSettings, ConvSettings
@@ -28,31 +27,14 @@ from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Tracker
 from spelldown.training.trainer import Trainer
 
-WIDTH, WORDS = 4, ("A", "BEE", "SEA", "DOG", "EGG", "FOX")
+WIDTH = 4  # of the toy corpus
 VOCABULARY = Vocabulary.course()
-
-
-def write_corpus(root: Path, train: int = 12, dev: int = 4) -> Path:
-    """A corpus in the course's layout whose letters can be read off its frames."""
-    random = np.random.default_rng(0)
-    for part, count in (("train", train), ("dev", dev)):
-        for kind in ("mfcc", "transcripts"):
-            (root / part / kind).mkdir(parents=True)
-        for number in range(count):
-            text = " ".join(random.choice(WORDS, random.integers(1, 3)))
-            letters = [np.random.default_rng(ord(letter)).normal(0, 3, WIDTH) for letter in text]
-            frames = np.concatenate([np.tile(x, (int(random.integers(6, 10)), 1)) for x in letters])
-            frames += random.normal(0, 0.5, frames.shape)
-            np.save(root / part / "mfcc" / f"{number:03}.npy", frames.astype(np.float32))
-            symbols = np.array(["<sos>", *text, "<eos>"])
-            np.save(root / part / "transcripts" / f"{number:03}.npy", symbols)
-    return root
 
 
 def batches_of(root: Path, part: str, seed: int = 1) -> Batches:
     frontend = Frontend(ArraysFrontendSettings(width=WIDTH))
     augment = Augment(AugmentSettings(), frontend)
-    cuts = load_part(ArraysSettings(root=root), part).cuts
+    cuts = read_part(ArraysSettings(root=root), part).cuts
     settings = BatchingSettings(utterances=3)
     return Batches(cuts, frontend, augment, VOCABULARY, settings, seed, training=part == "train")
 

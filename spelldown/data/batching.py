@@ -7,6 +7,7 @@ everything random about the order from (seed, epoch). So any batch of any epoch 
 by itself, in this process or in a worker, and a resumed run needs no state from here.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -179,6 +180,16 @@ class Batches:
         symbols = max((len(text) + 2 for text in self._texts if text is not None), default=0)
         frames = int(self._frames.max())
         return Bounds(self.augment.most_frames(frames) if self.augment else frames, symbols)
+
+    def contents(self) -> dict[str, Any]:
+        """What the part holds, in its order: counts, and digests of ids, frame counts and texts."""
+        said = {
+            "ids": [cut.id for cut in self._cuts],
+            "frame counts": self._frames.tolist(),
+            "texts": self._texts,
+        }
+        digests = {name: hashlib.sha256(repr(of).encode()).hexdigest() for name, of in said.items()}
+        return {"utterances": len(self._cuts), "frames": int(self._frames.sum()), **digests}
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The utterances of each batch, by place in the part; by seed and epoch alone."""

@@ -4,19 +4,24 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.utils import compute_num_frames
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spelldown.data.frontend import SECONDS_PER_FRAME
+from spelldown.data.recordings import file_of, wrong_with_recording
 from spelldown.data.vocabulary import Vocabulary, describe_unknown, normalised
 from spelldown.errors import DataError
+
+Source = Literal["frames", "recording"]
+"""What a front end takes."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +92,8 @@ def read_frames(path: Path) -> tuple[int, int]:
     Usable: two axes, at least one frame and one coefficient, numbers that stay finite as
     float32, and no coefficient that is exactly the same in all frames: such a column is a failed
     conversion or digital silence, not speech, and has no deviation to be normalised by. However
-    short, real speech never repeats a float32 exactly; only a single frame has no variance to
-    judge and passes here: whether it can hold its text is the listener's question
-    (`problems_of`). Raises UnusableError.
+    short, real speech never repeats a float32 exactly; only a single frame does, and normalising
+    it would leave nothing but zeros. Raises UnusableError.
     """
     array = read_array(path)
     if array.ndim != 2:
@@ -109,8 +113,10 @@ def read_frames(path: Path) -> tuple[int, int]:
             f"{bad.sum()} of {bad.size} numbers are not finite, the first in frame {frame}, "
             f"coefficient {column}: {array[frame, column]}"
         )
+    if frames == 1:
+        raise UnusableError("zero variance: a single frame; two or more expected")
     constant = np.flatnonzero(low == high)
-    if frames > 1 and constant.size:
+    if constant.size:
         raise UnusableError(
             f"zero variance: coefficient {_some(constant)} is the same in all {frames} frames"
         )
@@ -170,17 +176,6 @@ def frames_of(cut: Cut) -> int:
     return int(compute_num_frames(cut.duration, SECONDS_PER_FRAME, cut.sampling_rate))
 
 
-def file_of(cut: Cut) -> str:
-    """The file that holds an utterance's frames or audio."""
-    if cut.has_features:
-        return str(Path(cut.features.storage_path) / str(cut.features.storage_key))
-    if cut.has_recording:
-        for source in cut.recording.sources:
-            if source.type == "file":
-                return str(source.source)
-    return str(cut.id)
-
-
 def text_file_of(cut: Cut) -> str:
     """The file that holds an utterance's text."""
     for supervision in cut.supervisions:
@@ -189,12 +184,20 @@ def text_file_of(cut: Cut) -> str:
     return file_of(cut)
 
 
-def symbols_needed(text: str) -> int:
-    """The fewest listener frames from which CTC can spell `text`.
+def ctc_frames_needed(texts: Tensor, lengths: Tensor) -> Tensor:
+    """The fewest frames from which CTC can spell each text, (B,): one a symbol, and a blank between
+    two equal neighbours (Graves et al. 2006, section 3.1).
 
-    One a character, and a blank between two equal neighbours (Graves et al. 2006, section 3.1).
+    texts (B, L) of any symbols, lengths (B,) of them; neither `<sos>` nor `<eos>` counts.
     """
-    return len(text) + sum(left == right for left, right in pairwise(text))
+    place = torch.arange(texts.shape[1], device=texts.device)[1:]
+    doubled = (texts[:, 1:] == texts[:, :-1]) & (place < lengths.unsqueeze(1))
+    return lengths + doubled.sum(dim=1)
+
+
+def _frames_needed(text: str) -> int:
+    letters = torch.tensor([[ord(letter) for letter in text]], dtype=torch.int64)
+    return max(1, int(ctc_frames_needed(letters, torch.tensor([len(text)]))))
 
 
 def problems_of(
@@ -204,19 +207,24 @@ def problems_of(
     output_length: Callable[[int], int] | None = None,
     need_text: bool = False,
     fewest_frames: Callable[[int], int] | None = None,
+    source: Source | None = None,
 ) -> Iterator[Problem]:
-    """All that is wrong with utterances that could be read; no file is opened.
+    """All that is wrong with utterances that could be read.
 
-    Checked: the feature width (against `width`, or else against the commonest), the text's
-    presence (`need_text`), its characters (where there is a vocabulary), and whether the
-    listener's `output_length(T)` leaves CTC enough frames for the text, also when augmentation
-    makes `fewest_frames(T)` of T.
+    Checked: that frames or a recording are there (`source`, what the recipe's front end takes), the
+    feature width (against `width`, or else against the commonest), the text's presence
+    (`need_text`), its characters (where there is a vocabulary), and whether the listener's
+    `output_length(T)` leaves CTC enough frames for the text, also when augmentation makes
+    `fewest_frames(T)` of T. No file is opened but for recordings beside ready-made frames.
     """
     widths = Counter(cut.num_features for cut in cuts if cut.has_features)
     usual = widths.most_common(1)[0][0] if widths else None
     expected = usual if width is None else width
     for cut in cuts:
-        if cut.has_features and cut.num_features != expected:
+        missing = _wrong_with_source(cut, source)
+        if missing:
+            yield Problem(cut.id, file_of(cut), missing)
+        elif source != "recording" and cut.has_features and cut.num_features != expected:
             than = "the recipe's front end takes" if width is not None else "the others have"
             found = f"{cut.num_features} coefficients a frame where {than} {expected}"
             yield Problem(cut.id, file_of(cut), found)
@@ -231,7 +239,7 @@ def problems_of(
         if output_length is not None:
             frames = frames_of(cut)
             left = fewest_frames(frames) if fewest_frames else frames
-            have, needed = output_length(left), max(1, symbols_needed(text))
+            have, needed = output_length(left), _frames_needed(text)
             if have < needed:
                 faster = f", which are {left} at the fastest augment.speed" if left < frames else ""
                 found = (
@@ -239,6 +247,16 @@ def problems_of(
                     f"for CTC; it makes {have} of these {frames}{faster}"
                 )
                 yield Problem(cut.id, text_file_of(cut), found)
+
+
+def _wrong_with_source(cut: Cut, source: Source | None) -> str:
+    if source == "frames" and not cut.has_features:
+        return "no ready-made frames, and frontend.kind arrays needs them; mfcc and log-mel do not"
+    if source == "recording" and not cut.has_recording:
+        return "no recording, and frontend.kind mfcc and log-mel need one; arrays does not"
+    if source == "recording" and cut.has_features:  # without them `read_part` has looked
+        return wrong_with_recording(cut)
+    return ""
 
 
 def check_part(
@@ -249,18 +267,19 @@ def check_part(
     output_length: Callable[[int], int] | None = None,
     need_text: bool = False,
     fewest_frames: Callable[[int], int] | None = None,
+    source: Source | None = None,
 ) -> Part:
     """The part with every unusable utterance left out, or DataError naming them all.
 
     Adds to what `read_part` found what only the recipe can tell: `vocabulary` for unknown
     characters, `width` of the frames (else the commonest in the part), the listener's
     `output_length(frames)` for CTC (of the `fewest_frames(frames)` that augmentation makes),
-    `need_text` for parts that must have transcripts. Opens no file. With `problems="stop"` any
-    problem raises DataError; with `leave-out` the utterances are dropped and stay listed in
-    `Part.problems`. A part of which nothing is left raises.
+    `need_text` for parts that must have transcripts, and `source`, what its front end takes. With
+    `problems="stop"` any problem raises DataError; with `leave-out` the utterances are dropped and
+    stay listed in `Part.problems`. A part of which nothing is left raises.
     """
     cuts = list(part.cuts)
-    asked = (vocabulary, width, output_length, need_text, fewest_frames)
+    asked = (vocabulary, width, output_length, need_text, fewest_frames, source)
     new = list(problems_of(cuts, *asked))
     unusable = {problem.utterance for problem in new}
     left = [cut for cut in cuts if cut.id not in unusable]

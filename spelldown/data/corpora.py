@@ -1,7 +1,8 @@
 """Folders of speech as lhotse cuts: the course's arrays, or manifests of recordings."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -11,19 +12,18 @@ from lhotse import CutSet, Features, MonoCut, SupervisionSegment
 from lhotse.cut import Cut
 from pydantic import Field
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from spelldown.data.checks import (
     Part,
     Problem,
     UnusableError,
-    check_part,
-    file_of,
     read_frames,
     read_text,
 )
 from spelldown.data.frontend import SECONDS_PER_FRAME
-from spelldown.data.vocabulary import Vocabulary
+from spelldown.data.recordings import file_of, wrong_with_recording
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 
@@ -62,19 +62,6 @@ class CutsSettings(PartsSettings):
 CorpusSettings = Annotated[ArraysSettings | CutsSettings, Field(discriminator="kind")]
 
 
-def load_part(
-    settings: ArraysSettings | CutsSettings,
-    part: str,
-    vocabulary: Vocabulary | None = None,
-    width: int | None = None,
-    output_length: Callable[[int], int] | None = None,
-    need_text: bool = False,
-) -> Part:
-    """A part of the corpus, read and checked: `read_part`, then `check_part`."""
-    found = read_part(settings, part)
-    return check_part(found, settings.problems, vocabulary, width, output_length, need_text)
-
-
 def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
     """A part of the corpus, each file read once and looked at, nothing copied.
 
@@ -104,16 +91,30 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
             )
     read = _read_arrays if isinstance(settings, ArraysSettings) else _read_manifest
     parts = [read(settings, name) for name in names]  # type: ignore[arg-type]
-    cuts = [list(found.cuts) for found in parts]
-    if max(Counter(cut.id for group in cuts for cut in group).values(), default=0) > 1:
-        for name, group in zip(names, cuts, strict=True):
-            for cut in group:
-                cut.id = f"{name}.{cut.id}"
+    if _share_a_name(parts):
+        parts = [_named_apart(found) for found in parts]
     return Part(
         part,
-        CutSet.from_cuts([cut for group in cuts for cut in group]),
+        CutSet.from_cuts([cut for found in parts for cut in found.cuts]),
         tuple(problem for found in parts for problem in found.problems),
     )
+
+
+def _share_a_name(parts: Sequence[Part]) -> bool:
+    """Whether an utterance's name, usable or not, is in more than one partition."""
+    names = [
+        {cut.id for cut in part.cuts}.union(problem.utterance for problem in part.problems)
+        for part in parts
+    ]
+    return len(set().union(*names)) < sum(map(len, names))
+
+
+def _named_apart(part: Part) -> Part:
+    cuts = list(part.cuts)
+    for cut in cuts:
+        cut.id = f"{part.name}.{cut.id}"
+    problems = [replace(one, utterance=f"{part.name}.{one.utterance}") for one in part.problems]
+    return Part(part.name, CutSet.from_cuts(cuts), tuple(problems))
 
 
 def _partitions(settings: ArraysSettings | CutsSettings) -> list[str]:
@@ -207,7 +208,7 @@ def _read_all(
     """
     yield from track(
         map(_read_pair, pairs),
-        doing,
+        escape(doing),
         total=len(pairs),
         console=Console(stderr=True),
         transient=True,
@@ -296,13 +297,5 @@ def _wrong_with_audio(cut: Cut) -> str:
         return "a cut with neither a recording nor features"
     if not cut.duration > 0:
         return f"a duration of {cut.duration} s"
-    if cut.has_features:
-        return ""
-    for source in cut.recording.sources:
-        if source.type == "file" and not Path(source.source).is_file():
-            return f"there is no audio file {source.source}"
-        if source.type == "file" and not Path(source.source).stat().st_size:
-            return f"the audio file {source.source} is empty"
-    if cut.end > cut.recording.duration + SECONDS_PER_FRAME:
-        return f"ends at {cut.end} s in a recording of {cut.recording.duration} s"
-    return ""
+    # A cut that has both may never be heard: `check_part` knows what the recipe needs.
+    return "" if cut.has_features else wrong_with_recording(cut)

@@ -12,24 +12,23 @@ very quiet room rather than like an abyss. Nothing is dithered: the same recordi
 same frames.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from lhotse.features.kaldi.layers import Wav2LogFilterBank, Wav2MFCC
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from spelldown.data.recordings import WINDOW_SECONDS, file_of, first_line, samples_of
 from spelldown.errors import AudioError, DataError
 from spelldown.settings import Settings
 
 FRAMES_PER_SECOND = 100
 SECONDS_PER_FRAME = 1 / FRAMES_PER_SECOND
-WINDOW_SECONDS = 0.025
 DELTA_WINDOW = 2  # frames to each side that a delta looks at
+SPHINX_BANDS = 40  # behind ready-made cepstra, unless those are more
 LEAST_DEVIATION = 1e-3  # of a coefficient over an utterance, in its own units
 
 Content = Literal["cepstra", "log-mel"]
@@ -92,7 +91,7 @@ class Frontend:
 
     width: numbers a frame before deltas; output_width: after deltas.
     content: what static frames hold, `cepstra` or `log-mel` (augmentation warps them by it).
-    mel_bands: how many bands lie behind the cepstra (for ready-made ones: Sphinx' usual 40).
+    mel_bands: how many bands there are, or lie behind the cepstra (ready-made: Sphinx' usual 40).
     """
 
     def __init__(self, settings: ArraysFrontendSettings | MfccSettings | LogMelSettings) -> None:
@@ -100,7 +99,7 @@ class Frontend:
         self.width = settings.width
         self.output_width = settings.width * (1 + settings.deltas)
         self.content: Content = "cepstra"
-        self.mel_bands = max(40, settings.width)
+        self.mel_bands = max(SPHINX_BANDS, settings.width)
         self._layer: torch.nn.Module | None = None
         rate: Any = {"frame_length": WINDOW_SECONDS, "frame_shift": SECONDS_PER_FRAME}
         if isinstance(settings, MfccSettings):
@@ -119,6 +118,8 @@ class Frontend:
             ).eval()
         else:
             self.content = settings.content
+            if settings.content == "log-mel":
+                self.mel_bands = settings.width  # the numbers are the bands themselves
 
     def count(self, cut: Any) -> int:
         """Frames that `static(cut)` will have, without reading it."""
@@ -130,8 +131,9 @@ class Frontend:
     def static(self, cut: Any) -> Tensor:
         """Frames of a lhotse cut before deltas and normalisation, (T, width) float32.
 
-        Raises DataError for frames of another width or non-finite ones, AudioError for a recording
-        that cannot be read or is shorter than one window; both name the utterance.
+        Raises DataError for frames that cannot be read, of another width or non-finite, AudioError
+        for a recording that cannot be read or is shorter than one window; both name the utterance
+        and its file.
         """
         if isinstance(self.settings, ArraysFrontendSettings):
             return self._ready_made(cut)
@@ -140,11 +142,11 @@ class Frontend:
                 f"utterance {cut.id} has no recording, and frontend kind "
                 f"{self.settings.kind} needs one; kind arrays takes frames that come ready"
             )
-        name = f"utterance {cut.id}"
         try:
-            samples = _samples(cut)
+            samples = samples_of(cut)
         except AudioError as error:
-            raise AudioError(f"{name}: {error}") from error
+            raise AudioError(f"utterance {cut.id}: {error}") from error
+        name = f"utterance {cut.id} ({file_of(cut)})"
         return self.of_samples(samples, cut.sampling_rate, name=name)
 
     def of_samples(self, samples: Tensor, sample_rate: int, name: str = "the recording") -> Tensor:
@@ -186,13 +188,21 @@ class Frontend:
                 f"utterance {cut.id} has no ready-made frames, as frontend kind arrays needs; "
                 "kinds mfcc and log-mel make frames from recordings"
             )
-        frames = torch.from_numpy(np.ascontiguousarray(cut.load_features(), dtype=np.float32))
-        if frames.dim() != 2 or frames.shape[1] != self.width:
+        where = f"{file_of(cut)} (utterance {cut.id})"
+        try:
+            found = np.ascontiguousarray(cut.load_features(), dtype=np.float32)
+        except Exception as error:  # lhotse's storages raise errors of many kinds
+            raise DataError(f"{where}: its frames cannot be read: {first_line(error)}") from error
+        if found.ndim != 2 or found.shape[1] != self.width:
             raise DataError(
-                f"utterance {cut.id} has frames of shape {tuple(frames.shape)}; "
+                f"{where} has frames of shape {found.shape}; "
                 f"the recipe's frontend.width asks for (frames, {self.width})"
             )
-        return frames
+        finite = np.isfinite(found)
+        if not finite.all():
+            bad = finite.size - int(finite.sum())
+            raise DataError(f"{where}: {bad} of {finite.size} numbers are not finite")
+        return torch.from_numpy(found)
 
 
 def add_deltas(frames: Tensor, order: int) -> Tensor:
@@ -235,65 +245,6 @@ def normalised(frames: Tensor, how: Literal["mean-variance", "mean", "none"]) ->
         return centred
     deviation = centred.square().mean(dim=0).sqrt().clamp_min(LEAST_DEVIATION)
     return centred / deviation
-
-
-def read_audio(path: str | Path) -> tuple[Tensor, int]:
-    """Samples (N,) float32 in [-1, 1] of a recording and its rate in Hz; channels are averaged.
-
-    Whatever libsndfile reads: WAV, FLAC, Ogg Vorbis, Opus, MP3, NIST SPHERE and more. Raises
-    AudioError naming the file when it is missing, empty or of no format that is known.
-    """
-    samples, rate = _read(Path(path))
-    return torch.from_numpy(samples.mean(axis=1)), rate
-
-
-def _read(path: Path, start: float = 0.0, seconds: float | None = None) -> tuple[Any, int]:
-    """Samples (N, channels) from `start` on, for `seconds` or to the end, and the rate in Hz."""
-    if not path.is_file():
-        raise AudioError(f"{path}: no such recording")
-    try:
-        with soundfile.SoundFile(path) as recording:
-            rate = int(recording.samplerate)
-            if start:
-                recording.seek(round(start * rate))
-            wanted = -1 if seconds is None else round(seconds * rate)
-            samples = recording.read(wanted, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise AudioError(
-            f"{path}: not a recording that can be read ({error}); "
-            "WAV, FLAC, Ogg, Opus, MP3 and SPHERE can be"
-        ) from error
-    if len(samples) == 0:
-        raise AudioError(f"{path}: holds no samples" + (f" from {start:.2f} s on" if start else ""))
-    return samples, rate
-
-
-def _samples(cut: Any) -> Tensor:
-    """A cut's waveform (channels, N), exactly as long as the cut says."""
-    recording = getattr(cut, "recording", None)
-    sources = [] if recording is None else recording.sources
-    if recording and len(sources) == 1 and sources[0].type == "file" and not recording.transforms:
-        # Read by ourselves: lhotse needs an external program for SPHERE.
-        path = Path(sources[0].source)
-        found, rate = _read(path, cut.start, cut.duration)
-        channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
-        found = found[:, channels] if max(channels) < found.shape[1] else found
-        samples = torch.from_numpy(np.ascontiguousarray(found.T))
-        if rate != cut.sampling_rate:
-            raise AudioError(
-                f"{path} has {rate} samples a second, its manifest says {cut.sampling_rate}"
-            )
-    else:
-        try:
-            samples = torch.from_numpy(cut.load_audio())
-        except Exception as error:  # its backends raise errors of many kinds
-            raise AudioError(f"cannot be read: {error}") from error
-    missing = cut.num_samples - samples.shape[-1]
-    if missing > WINDOW_SECONDS * cut.sampling_rate:
-        raise AudioError(
-            f"its recording holds {samples.shape[-1]} samples, its manifest says {cut.num_samples}"
-        )
-    return torch.nn.functional.pad(samples, (0, missing))  # compressed formats are a few off
 
 
 def _resample(samples: Tensor, rate: int, ours: int) -> Tensor:

@@ -1,11 +1,7 @@
 """What an epoch of a recipe takes on this machine, from one measured update."""
 
-import resource
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -17,7 +13,12 @@ from spelldown.model.recognizer import Recognizer
 from spelldown.recipe.recipe import Recipe
 from spelldown.training.learning.optimizer import build_optimizer
 from spelldown.training.learning.teacher_forcing import feedback_at
-from spelldown.training.memory import keep_freed_memory
+from spelldown.training.memory import (
+    forget_peak,
+    keep_freed_memory,
+    peak_gpu_memory,
+    peak_memory,
+)
 from spelldown.training.update import Manner, Updater, device_for
 
 SECONDS, LETTERS = 12, 180  # of a long utterance, where no corpus tells
@@ -61,7 +62,7 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
     device = device_for(recipe.training.device)
     update = _Measured(recipe, recognizer, device)
     update.run(min(utterances, 2), frames // 4 + 1, symbols // 4 + 3)  # libraries warm up
-    _forget_peak(device)
+    forget_peak(device)
     seconds = update.run(utterances, frames, symbols)
     share = None
     if train is not None:
@@ -124,19 +125,6 @@ class _Measured:
         return (time.perf_counter() - began) / self.batches
 
 
-def _forget_peak(device: torch.device) -> None:
-    """Begins the measurement of memory anew, where that can be done."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):  # Linux alone has it
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
 def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return highest if sys.platform == "darwin" else 1024 * highest
+    """Bytes at the highest, of the GPU where that is what trains; 0 if nobody can tell."""
+    return (peak_gpu_memory(device) if device.type == "cuda" else peak_memory()) or 0

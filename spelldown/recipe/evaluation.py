@@ -7,8 +7,9 @@ from typing import Any
 
 from lhotse.cut import Cut
 
-from spelldown.data.checks import Problem, file_of, text_of
+from spelldown.data.checks import Problem, text_of
 from spelldown.data.corpora import read_part
+from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
 from spelldown.recipe.parts import checked_part
 from spelldown.recipe.recipe import Recipe

@@ -98,6 +98,7 @@ def checked_part(
         output_length=_output_length(recognizer) if recognizer and recipe.loss.uses_ctc else None,
         need_text=True,
         fewest_frames=augment.fewest_frames if augment else None,
+        source="frames" if arrays else "recording",
     )
 
 

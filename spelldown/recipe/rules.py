@@ -9,7 +9,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from spelldown.data.augment import AugmentSettings
+from spelldown.data.augment import AugmentSettings, MaskSettings
+from spelldown.data.batching import BatchingSettings
 from spelldown.data.corpora import ArraysSettings, CorpusSettings
 from spelldown.data.frontend import ArraysFrontendSettings, FrontendSettings
 from spelldown.model.listening.blocks import (
@@ -26,7 +27,11 @@ from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
 from spelldown.training.learning.loss import LossSettings
 from spelldown.training.learning.schedule import OneCycleRate, ScheduleSettings
 from spelldown.training.learning.settings import TrainingSettings
-from spelldown.training.learning.teacher_forcing import ConstantForcing, TeacherForcingSettings
+from spelldown.training.learning.teacher_forcing import (
+    LinearForcing,
+    StagedForcing,
+    TeacherForcingSettings,
+)
 
 Rule = Callable[..., Iterator[Clash]]
 
@@ -113,25 +118,81 @@ def warm_up_ends(schedule: ScheduleSettings, training: TrainingSettings) -> Iter
 
 def feedback_is_fed(teacher_forcing: TeacherForcingSettings) -> Iterator[Clash]:
     forced = teacher_forcing
-    if isinstance(forced, ConstantForcing) and forced.rate == 1 and forced.feedback != "argmax":
+    if forced.feedback != "argmax" and not forced.can_fall:
         yield Clash(
             "teacher_forcing.feedback",
             f"{forced.feedback} would never be fed, since the rate is always 1; lower the rate or "
             "choose a kind that lowers it, such as after-alignment",
-            also=("teacher_forcing.rate", "teacher_forcing.kind"),
+            also=tuple(f"teacher_forcing.{key}" for key in type(forced).model_fields),
+        )
+
+
+def masks_hide_behind_the_mean(
+    frontend: FrontendSettings, augment: AugmentSettings | None
+) -> Iterator[Clash]:
+    if augment is None or frontend.normalise != "none":
+        return
+    for name in ("band_masks", "time_masks", "frequency_masks"):
+        masks: MaskSettings | None = getattr(augment, name)
+        if masks is not None and masks.count > 0:
+            yield Clash(
+                f"augment.{name}",
+                "what is hidden would not become the mean but stick out, since frames are not "
+                "normalised; set frontend.normalise to mean-variance or mean, or this to null",
+                also=("frontend.normalise",),
+            )
+
+
+def workers_keep_no_cache(batching: BatchingSettings) -> Iterator[Clash]:
+    usual = BatchingSettings.model_fields["cache_megabytes"].default  # as a resolved page states it
+    if batching.workers and batching.cache_megabytes not in (0, usual):
+        yield Clash(
+            "batching.cache_megabytes",
+            f"nothing is kept with workers, whose memory ends with the epoch; set batching.workers "
+            f"to 0 or leave this at {usual}",
+            also=("batching.workers",),
         )
 
 
 def what_begins_late_begins(
     training: TrainingSettings, averaging: AveragingSettings, augment: AugmentSettings | None
 ) -> Iterator[Clash]:
-    starts = {}
+    starts: dict[str, int] = {}
     if not isinstance(averaging, NoAveraging):
         starts["averaging.from_epoch"] = averaging.from_epoch
     if augment is not None:
         starts["augment.from_epoch"] = augment.from_epoch
     if training.weight_noise > 0:
         starts["training.weight_noise_from"] = training.weight_noise_from
+    yield from _never_begun(training, starts)
+
+
+def what_moves_moves(
+    training: TrainingSettings, loss: LossSettings, teacher_forcing: TeacherForcingSettings
+) -> Iterator[Clash]:
+    starts: dict[str, int] = {}  # the first epoch that is unlike the ones before
+    if loss.ctc_fade is not None:
+        starts["loss.ctc_fade"] = loss.ctc_fade[0] + 1
+    if isinstance(teacher_forcing, LinearForcing):
+        starts["teacher_forcing.first_epoch"] = teacher_forcing.first_epoch + 1
+    if isinstance(teacher_forcing, StagedForcing) and isinstance(teacher_forcing.stages, dict):
+        starts["teacher_forcing.stages"] = min(teacher_forcing.stages)
+    yield from _never_begun(training, starts)
+
+
+def epochs_in_order_are_in_the_run(
+    training: TrainingSettings, batching: BatchingSettings
+) -> Iterator[Clash]:
+    if batching.shortest_first_epochs > training.epochs:
+        yield Clash(
+            "batching.shortest_first_epochs",
+            f"{batching.shortest_first_epochs} is more than the run's {training.epochs} epochs "
+            "(training.epochs)",
+            also=("training.epochs",),
+        )
+
+
+def _never_begun(training: TrainingSettings, starts: Mapping[str, int]) -> Iterator[Clash]:
     for path, start in starts.items():
         if start > training.epochs:
             yield Clash(
@@ -149,7 +210,11 @@ RULES: tuple[Rule, ...] = (
     heads_share_what_they_are_given,
     warm_up_ends,
     feedback_is_fed,
+    masks_hide_behind_the_mean,
+    workers_keep_no_cache,
     what_begins_late_begins,
+    what_moves_moves,
+    epochs_in_order_are_in_the_run,
 )
 
 

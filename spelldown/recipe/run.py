@@ -13,10 +13,11 @@ from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, r
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.search.transcriber import Transcriber
 from spelldown.training.run.checkpoint import load_weights, newest
-from spelldown.training.run.run_folder import RunFolder, write_whole
+from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Tracker, tracker_for
 from spelldown.training.trainer import Outcome, Trainer
 from spelldown.training.update import device_for
+from spelldown.writing import write_whole
 
 RUNS = Path("runs")
 CHANGEABLE = ("data.", "search.", "training.device=", "training.precision=")
@@ -58,7 +59,7 @@ def free_folder(path: Path) -> RunFolder:
             f"{path} holds a run already. To go on with it: spelldown train --resume {path}; "
             "or choose another folder with --run"
         )
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(map(folder.is_content, path.iterdir()))):
         raise RunError(f"{path} is not an empty folder; choose another one with --run")
     return folder
 
@@ -70,29 +71,35 @@ def start(recipe: Recipe, folder: RunFolder, tracker: Tracker | None = None) -> 
     the corpus cannot be used, nothing is left behind.
     """
     tracker = tracker or tracker_for()
-    write_whole(folder.recipe, recipe.as_yaml())
-    folder.note_start()
-    try:
-        trainer = _trainer(recipe, folder, tracker, None)
-    except SpelldownError:
-        for file in (folder.recipe, folder.environment):
-            file.unlink(missing_ok=True)
-        with suppress(OSError):  # others may have put something into it
-            folder.path.rmdir()
-        raise
-    return trainer.fit()
+    with folder.held():
+        write_whole(folder.recipe, recipe.as_yaml())
+        folder.note_start()
+        try:
+            device_for(recipe.training.device)  # is it there? Later, a vocabulary would be left
+            trainer = _trainer(recipe, folder, tracker, None)
+        except SpelldownError:
+            for file in (folder.recipe, folder.environment, folder.lock):
+                file.unlink(missing_ok=True)
+            with suppress(OSError):  # others may have put something into it
+                folder.path.rmdir()
+            raise
+        return trainer.fit()
 
 
 def resume(path: Path, tracker: Tracker | None = None) -> Outcome:
-    """Goes on with the run in a folder from its last checkpoint, by the recipe saved with it."""
+    """Goes on with the run in a folder from its last checkpoint, by the recipe saved with it.
+
+    Nothing in the folder is touched while another process trains there, but RunError raised.
+    """
     tracker = tracker or tracker_for()
     folder, recipe = _opened(path)
-    vocabulary = _vocabulary(folder) if folder.vocabulary.exists() else None
-    trainer = _trainer(recipe, folder, tracker, vocabulary)
-    folder.note_start()
-    if not trainer.resume():
-        tracker.message("nothing was learnt before it stopped: beginning anew")
-    return trainer.fit()
+    with folder.held():
+        vocabulary = _vocabulary(folder) if folder.vocabulary.exists() else None
+        trainer = _trainer(recipe, folder, tracker, vocabulary)
+        folder.note_start()
+        if not trainer.resume():
+            tracker.message("nothing was learnt before it stopped: beginning anew")
+        return trainer.fit()
 
 
 def _trainer(

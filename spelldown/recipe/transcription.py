@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from spelldown.errors import DataError
 from spelldown.recipe.evaluation import Progress
 from spelldown.recipe.run import Run
 from spelldown.search.transcriber import Failure, Item, Transcript, inputs
-from spelldown.training.run.run_folder import write_whole
+from spelldown.writing import write_whole
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,23 @@ def transcribe(
 
 
 def write_submission(
-    run: Run, paths: Sequence[Path], file: Path, progress: Progress | None = None
+    run: Run,
+    paths: Sequence[Path],
+    file: Path,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Writes the course's hand-in, `index,label` in the order of file names; how many it holds.
 
-    Written whole or not at all. Raises DataError if any input cannot be spelled: each line's index
-    is its place among all.
+    Written whole or not at all. `warn` is told of files that were passed over. Raises DataError if
+    any input cannot be spelled or is there twice: each line's index is its place among all.
     """
-    items = _items(paths, lambda text: None)
+    items = sorted(_items(paths, warn), key=lambda item: (_file(item).name, _file(item)))
+    times = Counter(_file(item).resolve() for item in items)
+    if twice := [str(path) for path, count in times.items() if count > 1]:
+        raise DataError(
+            f"asked for twice; a hand-in has one line a file, {file} not written", twice
+        )
     spelled = run.transcriber.transcribe(items)
     results = list(progress(spelled, len(items)) if progress else spelled)
     failures = [f"{found.id}: {found.error}" for found in results if isinstance(found, Failure)]
@@ -78,6 +88,11 @@ def write_submission(
     writer.writerows(enumerate(texts))
     write_whole(file, table.getvalue())
     return len(texts)
+
+
+def _file(item: Item) -> Path:
+    assert isinstance(item.source, Path)  # `inputs` finds nothing else
+    return item.source
 
 
 def _items(paths: Sequence[Path], warn: Callable[[str], None]) -> list[Item]:

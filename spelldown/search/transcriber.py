@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from spelldown.data.checks import read_array
-from spelldown.data.frontend import SECONDS_PER_FRAME, Frontend, read_audio
+from spelldown.data.frontend import SECONDS_PER_FRAME, Frontend
+from spelldown.data.recordings import read_audio
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError, SpelldownError
 from spelldown.model.precision import Precision, autocast

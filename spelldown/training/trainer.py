@@ -35,6 +35,7 @@ from spelldown.training.run.checkpoint import (
     newest,
     save_checkpoint,
 )
+from spelldown.training.run.conditions import conditions, hold_to
 from spelldown.training.run.record import Progress, Sums, epoch_record
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Silent, Tracker
@@ -73,6 +74,8 @@ class Outcome:
 
 class Trainer:
     """Trains a recognizer in a run folder, from the start or from where it stands.
+
+    Whoever resumes and fits must hold the folder (`RunFolder.held`), the whole time.
 
     remedies: names of what the recipe does already to make attention align, which is then not
               advised (`spelldown.training.remedies.REMEDY_NAMES`)
@@ -118,6 +121,7 @@ class Trainer:
         self.judge = Judge(settings.patience, settings.least_improvement)
         self.history: list[alignment.Validation] = []
         self.progress, self.sums = Progress(), Sums()
+        self.conditions = conditions(train, dev)
         self.interruption = Interruption()
         self.saved_at = time.monotonic()
 
@@ -125,7 +129,8 @@ class Trainer:
         """Takes up the run where its last checkpoint left it; False if there is none yet.
 
         Epochs that metrics.jsonl lists and the checkpoint does not know are taken out of it, since
-        they will be repeated. Raises CheckpointError if the checkpoint cannot be used.
+        they will be repeated. Raises CheckpointError if the checkpoint cannot be used, and RunError
+        if the corpus is another than the one that was trained on.
         """
         place = self.run.last
         if newest(place) is None:
@@ -133,6 +138,7 @@ class Trainer:
         checkpoint = load_checkpoint(place, device_of(self.recognizer))
         fit_weights(self.recognizer, checkpoint.weights, place)
         state = checkpoint.state
+        warning = hold_to(state.get("conditions", {}), self.conditions, self.run)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
             self.averaging.load_tensors(checkpoint.averaging)
@@ -149,6 +155,8 @@ class Trainer:
                 f"{place}: does not belong to this recipe ({error}); resume with the recipe.yaml "
                 "that lies in the run's folder"
             ) from error
+        if warning:
+            self.tracker.message(warning)
         self.run.forget_epochs_after(self.progress.epoch - 1)
         return True
 
@@ -162,6 +170,7 @@ class Trainer:
             "history": [asdict(seen) for seen in self.history],
             "progress": asdict(self.progress),
             "sums": asdict(self.sums),
+            "conditions": self.conditions,
         }
         weights = self.recognizer.state_dict()
         save_checkpoint(self.run.last, Checkpoint(weights, state, self.averaging.tensors()))
@@ -172,9 +181,10 @@ class Trainer:
 
         Raises NonFiniteError if losses or gradients stay non-finite; what was learnt is saved.
         """
-        with self.run.held(), self.interruption, self.tracker:
+        with self.interruption, self.tracker:
             if newest(self.run.last) is None:
                 self.save()  # from here on there is always something to go on from
+            self._repeat_advice()
             while self.progress.epoch <= self.settings.epochs and not self.judge.exhausted:
                 self._train_epoch()
                 if self.interruption.wished or not self._end_epoch():
@@ -186,6 +196,13 @@ class Trainer:
                     )
                     return self._outcome("interrupted")
         return self._outcome("stopped early" if self.judge.exhausted else "finished")
+
+    def _repeat_advice(self) -> None:
+        """Tells a resumed run again what is wrong with attention, if something is."""
+        if self.history:
+            verdict = alignment.verdict(self.history, self.remedies)
+            if verdict.state == "not aligning":
+                self.tracker.message(f"attention is {verdict}")
 
     def _train_epoch(self) -> None:
         """Makes the epoch's updates from where progress stands, until a stop is wished for."""
@@ -208,7 +225,7 @@ class Trainer:
         progress.skipped_in_row = progress.skipped_in_row + 1 if update.skipped else 0
         if not update.skipped:
             self.averaging.updated(self.recognizer, progress.epoch)
-        self.sums.add(update)
+        self.sums.add(update, (id for batch in group for id in batch.ids))
         self.sums.seconds += time.monotonic() - began
         self.tracker.updated(progress.batch, update.utterances, update.loss / update.symbols)
         if progress.skipped_in_row >= self.settings.nonfinite_patience:
@@ -312,7 +329,8 @@ class Trainer:
             f"{self.run.last}. What to try, in this order: a lower rate "
             f"(optimizer.rate={rate / 3:.1g}, now {rate:g}) or a longer warm-up; clipping "
             f"(optimizer.clip=1, now {self.learning.optimizer.clip}); float32 products "
-            "(training.precision=float32); a look at the data for values far out of range"
+            "(training.precision=float32); a look at the data for values far out of range "
+            f"({self.sums.suspects()})"
         )
 
     def _outcome(self, ending: Literal["finished", "stopped early", "interrupted"]) -> Outcome:

@@ -9,6 +9,7 @@ from numpy.random import SeedSequence
 from torch import Tensor
 
 from spelldown.data.batching import Batch
+from spelldown.errors import TrainingError
 from spelldown.model.precision import Precision, autocast
 from spelldown.model.recognizer import Recognizer
 from spelldown.model.spelling.speller import Feedback
@@ -79,7 +80,7 @@ class Updater:
         with weight_noise(self.recognizer, manner.weight_noise):
             sums = torch.stack([self._backward(batch, symbols, manner) for batch in batches]).sum(0)
         norm = clip_gradient(self.weights, self.clip)
-        # The only transfer from the device in an update: whether to make it must be known here.
+        # Whether to step must be known here: on a GPU this waits for all that was asked of it.
         loss, ce, ctc, left_out, length = torch.cat([sums, norm.double().view(1)]).tolist()
         healthy = all(map(math.isfinite, (loss, ce, ctc, length)))
         if healthy:
@@ -122,10 +123,19 @@ class Updater:
 
 
 def device_for(name: str) -> torch.device:
-    """The device that a setting means: `auto` is a GPU if there is one, else the processor."""
+    """The device that a setting means: `auto` is a GPU if there is one, else the processor.
+
+    Raises TrainingError for a GPU that is not there.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+        name = "cuda" if gpus else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        have = ", ".join(f"cuda:{number}" for number in range(gpus))
+        there = f"no {name} here, only {have}" if gpus else "no GPU here"
+        raise TrainingError(f"training.device: {there}; cpu or auto can be had")
+    return device
 
 
 def device_of(recognizer: Recognizer) -> torch.device:

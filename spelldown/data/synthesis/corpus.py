@@ -5,12 +5,13 @@ DIR/audio/<part>/<utterance>.wav                    16 kHz, 16 bit, mono
 DIR/corpus.json                                     what it was made from
 """
 
+import gzip
+import io
 import json
-import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import soundfile
 import soxr
-from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
@@ -32,6 +33,7 @@ from spelldown.data.synthesis.engine import Engine, Request, find_engine
 from spelldown.data.synthesis.sentences import draw_sentences
 from spelldown.errors import DataError
 from spelldown.settings import Settings
+from spelldown.writing import write_whole
 
 SAMPLE_RATE = 16000
 PARTS = ("train", "dev", "test")
@@ -111,7 +113,7 @@ def make_demo_corpus(out: Path, settings: SynthesisSettings | None = None) -> No
     seconds = _record(out, utterances, settings.processes, start, console)
     for part in PARTS:
         cuts = [_cut(u, seconds[u.id]) for u in utterances if u.part == part]
-        _replace(out / f"{part}.jsonl.gz", CutSet.from_cuts(cuts).to_file)
+        write_whole(out / f"{part}.jsonl.gz", _manifest(cuts))
     console.print(
         f"Made {len(utterances):,} utterances, {sum(seconds.values()) / 60:.0f} minutes of speech, "
         f"in {time.monotonic() - began:.0f} seconds: {out}"
@@ -207,7 +209,9 @@ def _record_one(out: Path, utterance: Utterance, engine: Engine) -> float:
         return float(soundfile.info(path).duration)
     spoken = engine.speak(utterance.request)
     samples = _in_a_room(spoken, engine.sample_rate, utterance)
-    _replace(path, lambda path: soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16"))
+    recording = io.BytesIO()
+    soundfile.write(recording, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    write_whole(path, recording.getvalue(), lasting=False)
     return len(samples) / SAMPLE_RATE
 
 
@@ -258,7 +262,7 @@ def _prepare(out: Path, about: dict[str, Any]) -> None:
         if (out / "audio").exists():
             shutil.rmtree(out / "audio")
         out.mkdir(parents=True, exist_ok=True)
-        _replace(out / ABOUT, lambda path: path.write_text(json.dumps(about, indent=2) + "\n"))
+        write_whole(out / ABOUT, json.dumps(about, indent=2) + "\n")
     for part in PARTS:
         (out / "audio" / part).mkdir(parents=True, exist_ok=True)
 
@@ -281,8 +285,7 @@ def _cut(utterance: Utterance, seconds: float) -> MonoCut:
     return MonoCut(utterance.id, 0.0, seconds, 0, supervisions=[spoken], recording=recording)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file whole or not at all."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    write(unfinished)
-    os.replace(unfinished, path)
+def _manifest(cuts: Sequence[MonoCut]) -> bytes:
+    """The cuts as lhotse writes them, a line each; the same bytes for the same cuts."""
+    lines = "".join(json.dumps(cut.to_dict(), ensure_ascii=False) + "\n" for cut in cuts)
+    return gzip.compress(lines.encode(), mtime=0)

@@ -297,6 +297,8 @@ def said(error: ErrorDetails) -> str:
     if kind in _COMBINED:
         return str(error["ctx"]["error"])
     if kind == "missing":
+        if isinstance(error["loc"][-1], int):
+            return f"the list is too short: it needs an entry {error['loc'][-1]} (counted from 0)"
         return "is missing, and there is no default"
     message = error["msg"].replace("Input should be", "should be")
     message = message.replace("an object", "a group of `key: value`")

@@ -1,6 +1,7 @@
 """Overrides from the command line: `listener.blocks.0.width=96` laid over a page."""
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -40,7 +41,7 @@ def _set(page: Page, keys: tuple[str, ...], value: Any, root: Place) -> None:
         step = _step(at, key, path)
         absent = isinstance(at, dict) and key not in at
         if absent and place is not None and place.kinds and key not in place.fields(at):
-            raise RecipeError(_no_such_place(keys, page.data, root))
+            raise RecipeError(_no_such_place(keys, path, place.fields(at), page.data, root))
         below = place.below(step, at) if place is not None else None
         path = (*path, step)
         if position == len(keys) - 1:
@@ -87,8 +88,21 @@ def _note_origin(page: Page, path: Keys) -> None:
     page.origins[path] = COMMAND_LINE
 
 
-def _no_such_place(keys: tuple[str, ...], data: dict[str, Any], root: Place) -> str:
-    """`there is no optimizer.rte; did you mean optimizer.rate?`, with the user's own indices."""
+def _no_such_place(
+    keys: tuple[str, ...],
+    path: Keys,
+    known_here: Collection[str],
+    data: dict[str, Any],
+    root: Place,
+) -> str:
+    """`there is no optimizer.rte; did you mean optimizer.rate?`, with the user's own indices.
+
+    `path` led somewhere, where `known_here` are the keys; what comes after it did not.
+    """
+    if path and len(path) == len(keys) - 1:
+        near = nearest(keys[-1], sorted(known_here))
+        if near is not None:
+            return f"there is no {'.'.join(keys)}; did you mean {dotted((*path, near))}?"
     numbers = [key for key in keys if key.isdecimal()]
     typed = ".".join("0" if key.isdecimal() else key for key in keys)
     known = {dotted(path) for path in all_paths(root)}

@@ -17,6 +17,7 @@ import torch.nn.functional as functional
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from spelldown.data.checks import ctc_frames_needed
 from spelldown.data.vocabulary import PAD
 from spelldown.settings import Settings
 
@@ -43,6 +44,15 @@ class LossSettings(Settings):
             raise ValueError(
                 f"ctc_fade: {list(self.ctc_fade)} must be two epochs, the first at least 1 and "
                 "before the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _end_is_reached(self) -> Self:
+        if self.ctc_fade is None and self.ctc_weight_end > 0:
+            raise ValueError(
+                f"ctc_weight_end: {self.ctc_weight_end:g} is never reached without a fade; set "
+                "ctc_fade to its first and last epoch, or ctc_weight alone"
             )
         return self
 
@@ -157,14 +167,6 @@ def ctc_sum(
     )
     on_device = lengths.to(texts.device), text_lengths.to(texts.device)
     return each.sum(), (ctc_frames_needed(texts, on_device[1]) > on_device[0]).sum()
-
-
-def ctc_frames_needed(texts: Tensor, lengths: Tensor) -> Tensor:
-    """The fewest frames in which CTC can spell each text, (B,): a symbol each, and a blank between
-    two equal neighbours. texts (B, L), lengths (B,) of them, `<sos>` and `<eos>` not counted."""
-    place = torch.arange(1, texts.shape[1], device=texts.device)
-    doubled = (texts[:, 1:] == texts[:, :-1]) & (place < lengths.unsqueeze(1))
-    return lengths + doubled.sum(dim=1)
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from spelldown.settings import Settings
@@ -46,6 +46,12 @@ class SgdSettings(UpdateSettings):
     kind: Literal["sgd"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1, description="share of each step that the next keeps")
     nesterov: bool = Field(False, description="Nesterov's momentum, which looks a step ahead")
+
+    @model_validator(mode="after")
+    def _looks_ahead_by_momentum(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: looks ahead by the momentum, which is 0; 0.9 is usual")
+        return self
 
 
 OptimizerSettings = Annotated[AdamSettings | SgdSettings, Field(discriminator="kind")]

@@ -50,12 +50,30 @@ class FeedbackSettings(Settings):
     temperature: float = Field(1.0, gt=0)
     """Of `sample` and `gumbel`; lower is closer to the likeliest."""
 
+    @property
+    def can_fall(self) -> bool:
+        """Whether the rate can ever be below 1, so that the speller is fed symbols of its own."""
+        return True
+
+    @model_validator(mode="after")
+    def _temperature_is_used(self) -> Self:
+        if self.feedback == "argmax" and self.temperature != 1:
+            raise ValueError(
+                f"temperature: {self.temperature:g} changes nothing of feedback argmax; choose "
+                "sample or gumbel, or leave it at 1"
+            )
+        return self
+
 
 class ConstantForcing(FeedbackSettings):
     """The same rate throughout."""
 
     kind: Literal["constant"] = "constant"
     rate: Rate = Field(1.0, description="the chance that a step is fed the reference's symbol")
+
+    @property
+    def can_fall(self) -> bool:
+        return self.rate < 1
 
 
 class LinearForcing(FeedbackSettings):
@@ -68,6 +86,10 @@ class LinearForcing(FeedbackSettings):
     """The last epoch with the rate `start`."""
     last_epoch: int = Field(50, ge=2)
     """The first epoch with the rate `end`."""
+
+    @property
+    def can_fall(self) -> bool:
+        return min(self.start, self.end) < 1
 
     @model_validator(mode="after")
     def _goes_forward(self) -> Self:
@@ -94,6 +116,21 @@ class StagedForcing(FeedbackSettings):
             raise ValueError("stages: is empty; name at least one rate, such as {20: 0.9}")
         return self
 
+    @model_validator(mode="after")
+    def _waits_for_a_plateau(self) -> Self:
+        usual = type(self).model_fields["patience"].default  # which a resolved page states
+        if isinstance(self.stages, dict) and self.patience != usual:
+            raise ValueError(
+                f"patience: {self.patience} is for a list of rates; stages at given epochs wait "
+                "for no plateau"
+            )
+        return self
+
+    @property
+    def can_fall(self) -> bool:
+        rates = self.stages.values() if isinstance(self.stages, dict) else self.stages
+        return min(rates) < 1
+
 
 class AfterAlignmentForcing(FeedbackSettings):
     """1 until attention is found aligned at a validation, then lower in stages to a floor.
@@ -108,23 +145,29 @@ class AfterAlignmentForcing(FeedbackSettings):
     """Validations found aligned to a stage; the first of them lowers the rate at once."""
     floor: Rate = Field(0.6, description="the rate that no stage goes below")
 
+    @property
+    def can_fall(self) -> bool:
+        return self.floor < 1
 
-class RuleAForcing(FeedbackSettings):
+
+class RuleForcing(FeedbackSettings):
+    """What the seed's rules share."""
+
+    reading: Reading
+    """What Python did with the line (`as-typed`), or what was meant (`plain`)."""
+    coins: Literal["utterance", "batch"] = "batch"
+
+
+class RuleAForcing(RuleForcing):
     """The seed's rule A (rows 1, 3 and 4); see the head of this file."""
 
     kind: Literal["rule-a"] = "rule-a"
-    reading: Reading
-    """What Python did with the line (`as-typed`), or what was meant (`plain`)."""
-    coins: Literal["utterance", "batch"] = "batch"
 
 
-class RuleBForcing(FeedbackSettings):
+class RuleBForcing(RuleForcing):
     """The seed's rule B (rows 2, 5 and 6); see the head of this file."""
 
     kind: Literal["rule-b"] = "rule-b"
-    reading: Reading
-    """What Python did with the line (`as-typed`), or what was meant (`plain`)."""
-    coins: Literal["utterance", "batch"] = "batch"
 
 
 TeacherForcingSettings = Annotated[
@@ -224,14 +267,18 @@ class AfterAlignment(TeacherForcing):
         self.aligned += judged.aligned
 
 
-class RuleA(TeacherForcing):
-    def __init__(self, settings: RuleAForcing) -> None:
+class Rule(TeacherForcing):
+    """One of the seed's: a rate that validations lower."""
+
+    def __init__(self, settings: RuleForcing) -> None:
         self.settings = settings
         self.rate = 1.0
 
     def rate_in(self, epoch: int) -> float:
         return self.rate
 
+
+class RuleA(Rule):
     def validated(self, judged: Judged) -> None:
         epoch = judged.epoch - 1  # the seed counts from 0
         if self.settings.reading == "as-typed":
@@ -241,14 +288,7 @@ class RuleA(TeacherForcing):
             self.rate = round(self.rate - 0.10, 9)
 
 
-class RuleB(TeacherForcing):
-    def __init__(self, settings: RuleBForcing) -> None:
-        self.settings = settings
-        self.rate = 1.0
-
-    def rate_in(self, epoch: int) -> float:
-        return self.rate
-
+class RuleB(Rule):
     def validated(self, judged: Judged) -> None:
         epoch = judged.epoch - 1  # the seed counts from 0
         good, late, high = judged.distance < 30, epoch > 20, self.rate > 0.6

@@ -25,10 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from spelldown.errors import CheckpointError
-from spelldown.training.run.run_folder import folder_to_disk, to_disk
+from spelldown.writing import folder_to_disk, to_disk
 
-FORMAT = 1
-"""Raised whenever older programs can no longer read what is written, or newer what was."""
+FORMAT = 2
+"""Raised whenever older programs can no longer read what is written."""
+READABLE = (1, 2)
+"""1: without the conditions of training and the utterances of skipped updates."""
 MODEL, AVERAGING, STATE = "model.safetensors", "averaging.safetensors", "state.pt"
 HEAD = "checkpoint"  # in the state: the format, and whether there is a file of averaging
 
@@ -190,9 +192,9 @@ def _read_state(path: Path) -> dict[str, Any]:
             "or start the run again"
         ) from error
     found = state.get(HEAD, {}).get("format") if isinstance(state, dict) else None
-    if found != FORMAT:
+    if found not in READABLE:
         raise CheckpointError(
-            f"{path}: has format {found}, this spelldown reads {FORMAT}; use the version that "
-            "wrote it (environment.json names it)"
+            f"{path}: has format {found}, this spelldown reads up to {FORMAT}; use the version "
+            "that wrote it (environment.json names it)"
         )
     return dict(state)

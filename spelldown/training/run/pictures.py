@@ -9,7 +9,6 @@ import html
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from spelldown.search.metrics import edit_counts, pieces
+from spelldown.writing import write_whole
 
 DPI = 100
 COLUMN, WIDE_COLUMN = 0.078, 0.2  # inches a letter: no overlap at seven points; roomy for few
@@ -228,14 +228,3 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, making its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

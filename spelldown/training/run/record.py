@@ -1,15 +1,17 @@
 """Where a run stands, and an epoch in numbers: its line in metrics.jsonl."""
 
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
 from spelldown.training.alignment import Verdict
+from spelldown.training.memory import peak_gpu_memory, peak_memory
 from spelldown.training.run.run_folder import plain
 from spelldown.training.update import Update
 from spelldown.training.validation import Validated
+
+NAMED = 3  # skipped updates whose utterances are kept
+SUSPECTS = 12  # utterances that a message names
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Progress:
 class Sums:
     """What an epoch's updates told so far, added up; skipped ones only in `skipped`.
 
+    skipped_ids: the utterances of the first few skipped updates, a list each
     seconds: of training, of which `waiting` for batches
     """
 
@@ -44,11 +47,14 @@ class Sums:
     norm: float = 0.0
     seconds: float = 0.0
     waiting: float = 0.0
+    skipped_ids: list[list[str]] = field(default_factory=list)
 
-    def add(self, update: Update) -> None:
-        """Adds an update."""
+    def add(self, update: Update, ids: Iterable[str]) -> None:
+        """Adds an update, which was made from the utterances of these ids."""
         if update.skipped:
             self.skipped += 1
+            if len(self.skipped_ids) < NAMED:
+                self.skipped_ids.append(list(ids))
             return
         self.updates += 1
         self.symbols += update.symbols
@@ -59,6 +65,12 @@ class Sums:
         self.ctc += update.ctc
         self.ctc_left_out += update.ctc_left_out
         self.norm += update.norm
+
+    def suspects(self) -> str:
+        """The utterances of the epoch's first few skipped updates, for a message."""
+        ids = [id for update in self.skipped_ids for id in update]
+        more = ", ..." if len(ids) > SUSPECTS or self.skipped > NAMED else ""
+        return f"skipped in this epoch: {', '.join(ids[:SUSPECTS])}{more}"
 
     def record(self) -> dict[str, Any]:
         """Losses a symbol (cross entropy plain; loss as trained on), the mean gradient norm before
@@ -74,6 +86,7 @@ class Sums:
             "ctc_left_out": self.ctc_left_out,
             "gradient_norm": self.norm / self.updates if self.updates else None,
             "skipped": self.skipped,
+            "skipped_ids": self.skipped_ids,
             "seconds": self.seconds,
             "utterances_per_second": self.utterances / spent,
             "frames_per_second": self.frames / spent,
@@ -109,23 +122,13 @@ def epoch_record(
             "reason": verdict.reason,
             "advice": list(verdict.advice),
         },
-        "memory": {"peak_mib": peak_memory(), "gpu_peak_mib": peak_gpu_memory()},
+        "memory": {
+            "peak_mib": _mebibytes(peak_memory()),
+            "gpu_peak_mib": _mebibytes(peak_gpu_memory()),
+        },
     }
     return dict(plain(record))
 
 
-def peak_memory() -> float | None:
-    """Most memory that this process has held, in MiB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def peak_gpu_memory() -> float | None:
-    """Most memory that tensors have held on the GPU, in MiB; None without one."""
-    if not torch.cuda.is_available():
-        return None
-    return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+def _mebibytes(size: int | None) -> float | None:
+    return None if size is None else round(size / 2**20, 1)

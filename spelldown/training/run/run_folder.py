@@ -22,9 +22,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from spelldown.errors import RunError
+from spelldown.writing import to_disk, write_whole
 
 PACKAGES = ("torch", "numpy", "lhotse", "spelldown")
 
@@ -42,9 +43,15 @@ class RunFolder:
         self.left_out = self.path / "left_out.txt"
         self.best = self.path / "checkpoints" / "best"
         self.last = self.path / "checkpoints" / "last"
+        self.lock = self.path / ".lock"
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def is_content(self, path: Path) -> bool:
+        """Whether a path in the folder is more than a lock, or what a kill left half-written."""
+        half = path.name.startswith(".") and path.suffix == ".partial"
+        return path != self.lock and not half
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Adds one epoch's line to metrics.jsonl, safe on disk on return. NaN is written null."""
@@ -84,7 +91,8 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keeps other processes from training in this folder while the context lasts.
 
-        The lock goes with the process, however it ends. Raises RunError if it is taken.
+        The lock goes with the process, however it ends. A process must take it once at a time: to
+        close the file again gives the lock back. Raises RunError if another has it.
         """
         try:
             import fcntl
@@ -92,7 +100,7 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as file:
+        with self.lock.open("a+") as file:
             try:
                 # A record lock: unlike flock's, it is not inherited by data loading workers, which
                 # outlive a killed run by some seconds.
@@ -103,34 +111,6 @@ class RunFolder:
                     "it, or choose another folder"
                 ) from None
             yield
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Puts a text file in its place whole or not at all; what stood there before is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        to_disk(file)
-    beside.replace(path)
-    folder_to_disk(path.parent)
-
-
-def to_disk(file: IO[Any]) -> None:
-    """Returns when what was written to an open file would outlast a power cut."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def folder_to_disk(folder: Path) -> None:
-    """Returns when the names in a folder would outlast a power cut."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,51 @@
+"""What must be the same whenever a run goes on: its corpus, and for equal bits its threads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from spelldown.data.batching import Batches
+from spelldown.errors import RunError
+
+LISTS = ("ids", "frame counts", "texts")
+
+
+def conditions(train: Batches, dev: Batches) -> dict[str, Any]:
+    """What both parts hold, and how many threads sums are split over, as plain values."""
+    corpus = {"train": train.contents(), "dev": dev.contents()}
+    return {"corpus": corpus, "threads": torch.get_num_threads()}
+
+
+def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> str | None:
+    """What to warn of if a run goes on under conditions other than `before`; None for nothing.
+
+    before: empty for a run that kept none. Raises RunError if the corpus is not the one it was.
+    """
+    if not before:
+        return None
+    parts = [(name, part, now["corpus"][name]) for name, part in before["corpus"].items()]
+    changed = [
+        f"{name} had {_counts(was)} and has {_counts(has)} (other {_lists(was, has)})"
+        for name, was, has in parts
+        if was != has
+    ]
+    if changed:
+        raise RunError(
+            f"{run}: the corpus is not the one that this run was trained on: {'; '.join(changed)}. "
+            "Restore it to go on, or begin a new run"
+        )
+    if before["threads"] == now["threads"]:
+        return None
+    return (
+        f"trained on {before['threads']} threads so far and now on {now['threads']}: sums are "
+        "rounded otherwise, so that the run will not end with the very weights of an unbroken one"
+    )
+
+
+def _counts(part: Mapping[str, Any]) -> str:
+    return f"{part['utterances']} utterances of {part['frames']} frames"
+
+
+def _lists(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    return ", ".join(name for name in LISTS if one[name] != other[name])
