@@ -123,7 +123,7 @@ def _recording(recipe: Recipe) -> Path:
 def _leave_page(out: Console, run: Run, evaluation: Evaluation, place: Path) -> None:
     page = place / "attention.html"
     write_page(run, evaluation, page)
-    out.print(f"{page}: open it in a browser. A bright line from top left to bottom right")
+    out.print(f"{page}: open it in a browser. A bright line from bottom left to top right")
     out.print("means that it listened to each letter's place in turn while it spelled.")
 
 
