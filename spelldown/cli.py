@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from spelldown.commands.options import FAILED, INTERRUPTED, Json, RunPath
+from spelldown.commands.preparing import prepare
+from spelldown.commands.transcribing import transcribe
 from spelldown.errors import SpelldownError
 from spelldown.terminal import console
-
-FAILED, INTERRUPTED = 1, 130  # exit statuses; wrong usage is 2
 
 
 class _Commands(TyperGroup):
@@ -55,8 +56,6 @@ Overrides = Annotated[
         help="Laid over it: optimizer.rate=5e-4, listener.blocks.0.width=96, augment=null, ...",
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as runs/an4-1.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable, and nothing else.")]
 
 
 @app.command()
@@ -128,48 +127,8 @@ def evaluate(
         err.print(f"page: {page}")
 
 
-@app.command()
-def transcribe(
-    run: RunPath,
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help=".npy features, audio files, or folders of them."),
-    ],
-    json_: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    submission: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the course's hand-in (index,label) instead."),
-    ] = None,
-) -> None:
-    """Spell recordings or features that have no transcript."""
-    from spelldown.recipe.run import load_run
-    from spelldown.recipe.transcription import transcribe as transcribed
-    from spelldown.recipe.transcription import write_submission
-    from spelldown.terminal import tracked
-
-    err = console(stderr=True)
-    loaded = load_run(run)
-
-    def warn(text: str) -> None:
-        err.print(text)
-
-    if submission is not None:
-        if json_:
-            raise typer.BadParameter("--submission writes a file; --json prints: choose one")
-        count = write_submission(loaded, inputs, submission, tracked("spelling", err), warn)
-        err.print(f"{count} utterances in {submission}")
-        return
-    failed = 0
-    for found in transcribed(loaded, inputs, warn):
-        failed += found.error is not None
-        if json_:
-            print(json.dumps(found.as_dict(), ensure_ascii=False), flush=True)
-        elif found.error is not None:
-            err.print(f"{found.id}: {found.error}", style="red")
-        else:
-            print(found.line(), flush=True)
-    if failed:
-        raise typer.Exit(FAILED)
+app.add_typer(prepare, name="prepare")
+app.command()(transcribe)
 
 
 @app.command()

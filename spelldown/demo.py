@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spelldown.data.corpora import read_part
-from spelldown.data.synthesis import SynthesisSettings, make_demo_corpus
+from spelldown.data.synthesis import DemoCorpusSettings, make_demo_corpus
 from spelldown.errors import RecipeError
 from spelldown.recipe import run as runs
 from spelldown.recipe.evaluation import Evaluation, evaluate, write_page
@@ -35,7 +35,7 @@ SHOWN = 6  # pairs of what was said and what was spelled
 def run_demo(
     again: bool = False,
     overrides: Sequence[str] = (),
-    corpus: SynthesisSettings | None = None,
+    corpus: DemoCorpusSettings | None = None,
     folder: Path = runs.RUNS / "demo",
 ) -> Evaluation | None:
     """Does all five steps, in the folder that it is called in; None if training was interrupted.

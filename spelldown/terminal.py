@@ -1,5 +1,6 @@
 """What the commands print for people: a recipe's parts, the errors of a run, what was spelled."""
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from rich.progress import track
 from rich.syntax import Syntax
 from rich.table import Table
 
-from spelldown.training.run.tracking import duration
+from spelldown.training.run.tracking import QUIET_SECONDS, duration
 
 if TYPE_CHECKING:
     from spelldown.recipe.estimate import Estimate
@@ -119,5 +120,28 @@ def tracked(doing: str, err: Console) -> Any:
         yield from track(
             done, doing, total=total, console=err, transient=True, disable=not err.is_terminal
         )
+
+    return progress
+
+
+def working(err: Console) -> Any:
+    """Progress for several steps: a bar with an estimate on a terminal, a line now and then in a
+    log. Called with what is done, the things that pass through, and how many they are if known."""
+
+    def progress(doing: str, done: Iterable[Any], total: int | None) -> Iterator[Any]:
+        if err.is_terminal:
+            yield from track(done, doing, total=total, console=err, transient=True)
+            return
+        began = said = time.monotonic()
+        for count, one in enumerate(done, 1):
+            yield one
+            now = time.monotonic()
+            if now - said > QUIET_SECONDS:
+                said, left = now, ""
+                if total:
+                    left = (
+                        f" of {total:,}, {duration((now - began) / count * (total - count))} left"
+                    )
+                err.print(f"{doing}: {count:,}{left}")
 
     return progress

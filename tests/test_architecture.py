@@ -24,7 +24,8 @@ BELOW["training"] = {"search"} | BELOW["search"]
 BELOW["recipe"] = {"training"} | BELOW["training"]
 BELOW["terminal"] = {"recipe"} | BELOW["recipe"]
 BELOW["demo"] = {"terminal"} | BELOW["terminal"]
-BELOW["cli"] = {"demo"} | BELOW["demo"]
+BELOW["commands"] = {"demo"} | BELOW["demo"]
+BELOW["cli"] = {"commands"} | BELOW["commands"]
 BELOW["__main__"] = {"cli"} | BELOW["cli"]
 
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}

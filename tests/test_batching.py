@@ -1,5 +1,7 @@
 """Batches: little padding, every utterance once, and the same again for a seed and epoch."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lhotse import CutSet
+from pydantic import ValidationError
 
-from spelldown.data.augment import Augment, AugmentSettings
-from spelldown.data.batching import Batch, Batches, BatchingSettings, Example, cheapest_cuts
+from spelldown.data.augmenting.frames import Augment, AugmentSettings
+from spelldown.data.batching import Batch, Batches, BatchingSettings, Example
 from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
+from spelldown.data.loading.ahead import ahead
+from spelldown.data.loading.buckets import cheapest_cuts
+from spelldown.data.loading.mixing import Added, Fading
 from spelldown.data.vocabulary import EOS, PAD, SOS, Vocabulary
 from spelldown.errors import DataError
 
@@ -195,6 +201,141 @@ def test_augmentation_waits_for_its_first_epoch(root: Path) -> None:
     assert changed.shape != before.shape or not torch.equal(changed, before)
 
 
+@pytest.mark.parametrize("wanted", [1, 5])
+def test_what_is_made_ahead_comes_in_order_with_its_error(wanted: int) -> None:
+    def source() -> Iterator[int]:
+        yield from range(20)
+        raise DataError("the twenty-first")
+
+    found = []
+    with pytest.raises(DataError, match="twenty-first"):
+        for number in ahead(source(), wanted):
+            found.append(number)
+    assert found == list(range(20))
+
+
+def test_no_more_is_made_ahead_than_was_asked_and_the_thread_ends_with_its_reader() -> None:
+    made: list[int] = []
+    threads = threading.active_count()
+    reader = ahead((made.append(n) or n for n in range(1000)), 3)  # type: ignore[func-returns-value]
+    assert [next(reader), next(reader)] == [0, 1]
+    time.sleep(0.2)
+    assert len(made) <= 2 + 3 + 1
+    assert threading.active_count() == threads + 1
+    reader.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
+
+
+def test_making_ahead_leaves_this_threads_processors_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert list(ahead(iter([torch.randn(300, 300) @ torch.randn(300, 300)]), 1))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("how", [{"ahead": 0}, {"ahead": 7}, {"ahead": 1, "workers": 1}])
+def test_making_ahead_changes_nothing_in_the_numbers(root: Path, how: dict[str, Any]) -> None:
+    usual = batches_of(root, augment=AugmentSettings(noise=0.1))
+    all_same(usual.epoch(2), batches_of(root, augment=AugmentSettings(noise=0.1), **how).epoch(2))
+
+
+def test_workers_must_work_ahead() -> None:
+    with pytest.raises(ValidationError, match="ahead must be 1 or more"):
+        BatchingSettings(workers=1, ahead=0)
+
+
+@pytest.mark.parametrize("how", [{"ahead": 0}, {"ahead": 2}, {"workers": 1}])
+def test_an_utterance_that_cannot_be_read_after_all_is_told_as_it_is(
+    root: Path, how: dict[str, Any]
+) -> None:
+    batches = batches_of(root, **how)
+    (root / "train" / "mfcc" / "train-007.npy").write_bytes(b"gone")
+    with pytest.raises(DataError, match=r"train-007.*cannot be read") as caught:
+        list(batches.epoch(1))
+    assert "Traceback" not in str(caught.value)
+
+
+# --- corpora that are heard too
+
+
+def mixed(root: Path, *shares: Callable[[int], float], seed: int = 1, **how: Any) -> Batches:
+    """The dev part with a share of the train part for each of `shares`."""
+    frontend = Frontend(ArraysFrontendSettings(width=4, deltas=1))
+    settings = ArraysSettings(root=root)
+    more = read_part(settings, "train").cuts
+    return Batches(
+        read_part(settings, "dev").cuts,
+        frontend,
+        Augment(AugmentSettings(), frontend),
+        COURSE,
+        BatchingSettings(utterances=4, **how),
+        seed,
+        added=[Added(f"corpus {n}", more, share) for n, share in enumerate(shares)],
+    )
+
+
+def heard_in(batches: Batches, epoch: int) -> list[str]:
+    return [name for batch in batches.epoch(epoch) for name in batch.ids]
+
+
+def test_an_epoch_has_all_of_the_own_corpus_and_the_share_of_the_other(root: Path) -> None:
+    batches = mixed(root, lambda _: 0.3)
+    assert batches.utterances == 57
+    drawn = []
+    for epoch in (1, 2, 3):
+        heard = heard_in(batches, epoch)
+        assert len(heard) == len(set(heard)) == 7 + 15
+        assert batches.count(epoch) == len(list(batches.epoch(epoch)))
+        assert {name for name in heard if name.startswith("dev")} == {
+            f"dev-00{n}" for n in range(7)
+        }
+        hours = sum(batches._cuts[index].duration for index in batches.heard(epoch)) / 3600
+        assert batches.hours_in(epoch) == pytest.approx(hours)
+        assert hours < batches.hours
+        drawn.append(frozenset(heard))
+    assert len(set(drawn)) == 3
+
+
+def test_a_mixture_is_the_same_again_for_a_seed_and_epoch_wherever_it_is_taken_up(
+    root: Path,
+) -> None:
+    first, second = (mixed(root, lambda _: 0.5, lambda _: 0.2) for _ in range(2))
+    list(second.epoch(1))
+    all_same(first.epoch(3), second.epoch(3))
+    all_same(iter(list(first.epoch(3))[2:]), second.epoch(3, 2))
+    assert heard_in(first, 3) != heard_in(mixed(root, lambda _: 0.5, lambda _: 0.2, seed=2), 3)
+
+
+def test_two_added_corpora_are_drawn_apart(root: Path) -> None:
+    batches = mixed(root, lambda _: 0.5, lambda _: 0.5)
+    heard = batches.heard(1)
+    first, second = heard[(heard >= 7) & (heard < 57)] - 7, heard[heard >= 57] - 57
+    assert len(first) == len(second) == 25 and set(first) != set(second)
+
+
+def test_adding_a_corpus_changes_nothing_in_the_own_utterances(root: Path) -> None:
+    alone, more = mixed(root), mixed(root, lambda _: 0.5)
+    for index in range(7):
+        assert torch.equal(alone.example(index, 2).frames, more.example(index, 2).frames)
+
+
+def test_the_whole_of_a_corpus_can_be_added_and_none_of_it(root: Path) -> None:
+    batches = mixed(root, lambda epoch: 1.0 if epoch == 1 else 0.0)
+    assert len(heard_in(batches, 1)) == 57
+    assert len(heard_in(batches, 2)) == 7
+    assert batches.bounds().frames >= max(len(batches.example(i, 1).frames) for i in range(57))
+
+
+def test_a_share_fades_evenly_and_ends_when_told() -> None:
+    fading = [Fading(1.0, 0.2, 5, gone=False)(epoch) for epoch in (1, 3, 5, 6)]
+    assert fading == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    assert [Fading(0.5, 0.5, 2, gone=True)(e) for e in (1, 2, 3)] == [0.5, 0.5, 0.0]
+    assert Fading(0.5, 0.1, 1, gone=False)(1) == 0.5
+
+
 def test_validation_is_sorted_unaugmented_and_always_the_same(root: Path) -> None:
     batches = batches_of(root, augment=AugmentSettings(), training=False, utterances=8)
     plain = batches_of(root, training=False, utterances=8, seed=9)
@@ -230,8 +371,7 @@ def test_cuts_keep_the_limits_and_lose_nobody(
     lengths: list[int], utterances: int, frames: int, cost: int
 ) -> None:
     row = np.array(lengths)
-    limits = BatchingSettings(utterances=utterances, frames=frames)
-    cuts = cheapest_cuts(row, limits, cost)
+    cuts = cheapest_cuts(row, utterances, frames, cost)
     assert [start for start, _ in cuts] == [0, *(end for _, end in cuts[:-1])]
     assert cuts[-1][1] == len(lengths)
     for start, end in cuts:
@@ -242,7 +382,6 @@ def test_cuts_keep_the_limits_and_lose_nobody(
 
 def test_cuts_are_the_cheapest_of_all(tmp_path: Path) -> None:
     row = np.array([10, 11, 30, 31, 32, 33, 90, 91])
-    limits = BatchingSettings(utterances=4, frames=150)
 
     def cheapest(start: int) -> int:
         if start == len(row):
@@ -253,7 +392,7 @@ def test_cuts_are_the_cheapest_of_all(tmp_path: Path) -> None:
             if size == 1 or size * row[start : start + size].max() <= 150
         )
 
-    cuts = cheapest_cuts(row, limits, 20)
+    cuts = cheapest_cuts(row, 4, 150, 20)
     assert sum((end - start) * row[start:end].max() + 20 for start, end in cuts) == cheapest(0)
 
 
@@ -284,7 +423,7 @@ def test_bounds_hold_for_every_epoch(root: Path) -> None:
             assert batch.frames.shape[1] <= bounds.frames
             assert batch.symbols is not None
             assert batch.symbols.shape[1] <= bounds.symbols
-    assert batches.hours == pytest.approx(sum(batches._frames) / 360000)
+    assert batches.hours == pytest.approx(sum(batches._frames[1.0]) / 360000)
 
 
 def test_a_batch_moves_to_a_device_whole(root: Path) -> None:

@@ -5,9 +5,11 @@ from typing import get_args
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 from spelldown.errors import SpelldownError
-from spelldown.model.lengths import Real, mask_of, reversed_within
+from spelldown.model.lengths import Real, Stairs, mask_of
 from spelldown.model.listening.block import Block
 from spelldown.model.listening.blocks import (
     BiLSTMSettings,
@@ -17,6 +19,7 @@ from spelldown.model.listening.blocks import (
     PyramidSettings,
     TransformerSettings,
 )
+from spelldown.model.listening.convolution import _Convolution
 from spelldown.model.listening.listener import Listener, ListenerSettings
 from spelldown.model.listening.normalisation import BatchNorm
 
@@ -121,20 +124,22 @@ def test_a_bilstm_equals_torchs_packed_one() -> None:
     torch.testing.assert_close(block(frames, lengths)[0], expected)
 
 
-def test_a_batch_of_many_lengths_is_heard_in_groups_with_the_same_result(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_a_batch_of_many_lengths_is_heard_in_flights_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     lengths = torch.tensor([3, 14, 9, 1, 6, 12, 2])
-    frames = padded(lengths, 16)
+    frames = padded(lengths, 16).requires_grad_()
     outcomes = []
-    for worth in (0.0, 1.0):  # always in groups, never in groups
-        monkeypatch.setattr("spelldown.model.lengths.WORTH_GROUPING", worth)
+    for flights in (1, most):
+        monkeypatch.setattr("spelldown.model.lengths.FLIGHTS", flights)
+        assert len(Stairs(lengths).flights) == min(flights, 7)
         block = block_of("bilstm")
         output, _ = block(frames, lengths)
-        gradients = torch.autograd.grad(output.square().sum(), list(block.parameters()))
+        gradients = torch.autograd.grad(output.square().sum(), [frames, *block.parameters()])
         outcomes.append((output, *gradients))
-    for grouped, whole in zip(*outcomes, strict=True):
-        torch.testing.assert_close(grouped, whole)
+    for cut, whole in zip(*outcomes, strict=True):
+        torch.testing.assert_close(cut, whole)
 
 
 def test_a_pyramid_halves_time_and_loses_no_frame() -> None:
@@ -148,21 +153,53 @@ def test_a_pyramid_halves_time_and_loses_no_frame() -> None:
     assert not torch.equal(block(changed, lengths)[0][0], output[0])
 
 
-def test_reversing_twice_gives_the_frames_back() -> None:
-    lengths = torch.tensor([5, 3])
-    frames = torch.arange(10.0).view(2, 5, 1)
-    back = reversed_within(frames, lengths)
-    assert back[:, :, 0].tolist() == [[4, 3, 2, 1, 0], [7, 6, 5, 8, 9]]
-    assert torch.equal(reversed_within(back, lengths), frames)
+def test_stairs_leave_out_utterances_that_have_ended() -> None:
+    lengths = torch.tensor([2, 6, 4, 6])
+    stairs = Stairs(lengths)
+    assert stairs.flights == [(2, 4), (2, 3), (2, 2)] and stairs.total == int(lengths.sum())
+    rows = torch.arange(18.0)[:, None]
+    ahead, back = stairs.climb(rows, backwards=False), stairs.climb(rows, backwards=True)
+    assert ahead[:4, 0].tolist() == [2, 12, 8, 0]  # the first frames, longest utterance first
+    assert back[:4, 0].tolist() == [7, 17, 11, 1]  # their last frames
+    assert torch.equal(stairs.descend(ahead, backwards=False), rows)
+    assert torch.equal(stairs.descend(back, backwards=True), rows)
+
+
+def test_utterances_of_similar_length_share_one_flight() -> None:
+    assert Stairs(torch.tensor([99, 100, 98, 97])).flights == [(100, 4)]
+    assert Stairs(torch.tensor([5])).flights == [(5, 1)]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 1), (3, 2), (5, 3)])
+def test_a_convolution_end_to_end_equals_torchs_over_each_utterance(
+    kernel: int, stride: int, groups: int
+) -> None:
+    ours = _Convolution(4, 6, kernel, stride, groups).double()
+    lengths = torch.tensor([5, 1, 8])
+    rows = torch.randn(14, 4, dtype=torch.float64, requires_grad=True)
+    heard, reduced = ours(rows, lengths)
+    expected = [
+        functional.conv1d(part.t()[None], ours.weight, None, stride, kernel // 2, groups=groups)
+        for part in torch.split(rows, lengths.tolist())
+    ]
+    assert reduced.tolist() == [part.shape[2] for part in expected]
+    torch.testing.assert_close(heard, torch.cat([part[0].t() for part in expected]))
+    assert torch.autograd.gradcheck(
+        lambda rows, weight: functional_call(ours, {"weight": weight}, (rows, lengths))[0],
+        (rows, ours.weight),
+    )
 
 
 def test_rows_of_real_frames_go_back_to_their_places_with_their_gradients() -> None:
     real = Real(mask_of(torch.tensor([3, 1]), 4))
     frames = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: real.frames(real.rows(x).tanh()), frames)
-    assert torch.autograd.gradcheck(
-        lambda x: reversed_within(x, torch.tensor([3, 1])) * torch.arange(4)[:, None], frames
-    )
+    stairs = Stairs(torch.tensor([3, 1]))
+    for backwards in (False, True):
+        assert torch.autograd.gradcheck(
+            lambda x, b=backwards: stairs.descend(stairs.climb(real.rows(x), b).tanh(), b), frames
+        )
 
 
 def test_locked_dropout_drops_the_same_units_at_every_frame() -> None:

@@ -10,9 +10,11 @@ from reading import load_part
 
 from spelldown.data.checks import text_of
 from spelldown.data.corpora import (
+    AddedSettings,
     ArraysSettings,
     CorpusSettings,
     CutsSettings,
+    read_added,
     read_part,
 )
 from spelldown.data.vocabulary import Vocabulary
@@ -235,6 +237,34 @@ def test_a_recording_shorter_than_a_window_is_named_before_training(tmp_path: Pa
     part = load_part(CutsSettings(root=tmp_path, problems="leave-out"), "train")
     assert [cut.id for cut in part.cuts] == ["a"]
     assert "6.0 ms long; frames need at least one window of 25 ms" in str(part.problems[0])
+
+
+def test_added_corpora_keep_their_utterances_apart(make_corpus: Callable[..., Path]) -> None:
+    own = make_corpus({"train": 4, "dev": 2})
+    other = own.rename(own.with_name("synthetic"))
+    own = make_corpus({"train": 4, "dev": 2}, seed=1)
+    settings = ArraysSettings(
+        root=own, also=(AddedSettings(root=other), AddedSettings(root=other, part="dev+train"))
+    )
+    first, second = read_added(settings, read_part(settings, "train"))
+    assert first.name == f"train of {other}"
+    assert [cut.id for cut in first.cuts][:2] == ["synthetic.train-000", "synthetic.train-001"]
+    assert next(cut.id for cut in second.cuts) == "synthetic.1.synthetic.dev-000"
+    assert len(second.cuts) == 6
+    assert read_added(ArraysSettings(root=own), first) == []
+
+
+def test_names_that_are_not_shared_are_left_as_they_are(make_corpus: Callable[..., Path]) -> None:
+    root = make_corpus({"train": 4, "more": 2})
+    settings = ArraysSettings(root=root, also=(AddedSettings(root=root, part="more"),))
+    (added,) = read_added(settings, read_part(settings, "train"))
+    assert [cut.id for cut in added.cuts] == ["more-000", "more-001"]
+
+
+def test_an_added_corpus_that_is_not_there_is_named_with_its_place(corpus: Path) -> None:
+    settings = ArraysSettings(root=corpus, also=(AddedSettings(root=corpus, part="trian"),))
+    with pytest.raises(DataError, match=r"data\.also\.0: no partition 'trian'.*'train'"):
+        read_added(settings, read_part(settings, "train"))
 
 
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:

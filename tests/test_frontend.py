@@ -95,6 +95,34 @@ def test_mfcc_are_kaldis() -> None:
     torch.testing.assert_close(frames, expected, atol=5e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("settings", [LogMelSettings(width=40), MfccSettings(width=40)])
+def test_frames_do_not_depend_on_the_number_of_threads(settings: Any) -> None:
+    frontend, before, found = Frontend(settings), torch.get_num_threads(), []
+    try:
+        for threads in (1, 3, 4):
+            torch.set_num_threads(threads)
+            found.append(frontend.of_samples(speechlike(4.0), RATE))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("settings", [LogMelSettings(width=40), MfccSettings()])
+def test_half_precision_holds_frames_made_from_sound(settings: Any) -> None:
+    frames = Frontend(settings).of_samples(speechlike(), RATE)
+    assert frames.dtype == torch.float32 and torch.equal(frames.half().float(), frames)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100])
+@pytest.mark.parametrize("speed", [0.9, 1.0, 1.13])
+def test_frames_at_any_speed_are_as_many_as_foretold(
+    tmp_path: Path, rate: int, speed: float
+) -> None:
+    cut = recorded(tmp_path / "a.wav", speechlike(0.777, rate), rate)
+    frontend = Frontend(MfccSettings())
+    assert len(frontend.static(cut, speed)) == frontend.count(cut, speed)
+
+
 def test_deltas_are_the_regression_slope_with_repeated_edges() -> None:
     frames = torch.randn(9, 3, dtype=torch.float64)
     with_deltas = add_deltas(frames, 2)

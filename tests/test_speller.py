@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spelldown.model.dropout import drop
 from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
 from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.recognizer import CTCSettings, Memory, Recognizer
@@ -16,6 +17,7 @@ from spelldown.model.spelling.attention import (
     DotSettings,
     LocationSettings,
 )
+from spelldown.model.spelling.products import Product
 from spelldown.model.spelling.speller import Cell, Feedback, Speller, SpellerSettings
 
 ATTENTIONS: dict[str, AttentionSettings] = {
@@ -320,3 +322,37 @@ def test_nothing_is_kept_on_the_recognizer_between_calls() -> None:
     model.step(start, model.start(other))
     after, _ = model.step(start, model.start(memory))
     assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_product_with_a_weight_laid_out_once_equals_the_plain_one(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(24, 40).to(dtype)
+    product, back = Product(weight), Product(weight.t())
+    for rows in (1, 7, 32):
+        x, y = torch.randn(rows, 40).to(dtype), torch.randn(rows, 24).to(dtype)
+        torch.testing.assert_close(product(x), x @ weight.t())
+        torch.testing.assert_close(back(y), y @ weight)
+
+
+def test_a_weight_that_cannot_be_laid_out_is_multiplied_plainly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    weight, rows = torch.randn(24, 40), torch.randn(7, 40)
+    expected = Product(weight)(rows)
+    monkeypatch.setattr("spelldown.model.spelling.products._packs", lambda dtype: False)
+    plain = Product(weight)
+    assert plain.packed is None
+    torch.testing.assert_close(plain(rows), expected)
+
+
+def test_dropout_leaves_the_mean_alone_and_scales_what_it_keeps() -> None:
+    torch.manual_seed(0)
+    units = torch.ones(200, 200, requires_grad=True)
+    dropped = drop(units, 0.3, training=True)
+    assert abs(float((dropped == 0).float().mean()) - 0.3) < 0.01
+    torch.testing.assert_close(torch.unique(dropped[dropped != 0]), torch.tensor([1 / 0.7]))
+    torch.autograd.backward(dropped.sum())
+    assert units.grad is not None and torch.equal(units.grad, dropped.detach())
+    assert drop(units, 0.3, training=False) is units

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from spelldown.data.augment import Augment, AugmentSettings
+from spelldown.data.augmenting.frames import Augment, AugmentSettings
 from spelldown.data.batching import Batches, BatchingSettings
 from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend

@@ -9,30 +9,40 @@ by itself, in this process or in a worker, and a resumed run needs no state from
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
 from lhotse import CutSet
 from numpy.random import Generator, SeedSequence
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from spelldown.data.augment import Augment
+from spelldown.data.augmenting.frames import Augment
+from spelldown.data.cache import Cached
 from spelldown.data.checks import text_of
-from spelldown.data.frontend import Frontend
-from spelldown.data.vocabulary import EOS, PAD, SOS, Vocabulary
-from spelldown.errors import DataError
+from spelldown.data.frontend import Change, Frontend
+from spelldown.data.loading.ahead import ahead
+from spelldown.data.loading.batch import Batch, Example
+from spelldown.data.loading.buckets import (
+    TRAINING_COSTS,
+    VALIDATION_COSTS,
+    bucketed,
+    padding_share,
+)
+from spelldown.data.loading.mixing import Added
+from spelldown.data.vocabulary import EOS, SOS, Vocabulary
+from spelldown.errors import DataError, SpelldownError
 from spelldown.settings import Settings
 
-# What a further batch may cost, in frames of padding saved: the first that keeps padding low is
-# taken. Batches of a few utterances make noisy steps, so training stops where validation goes on.
-TRAINING_COSTS = (1200, 600, 300, 150)
-VALIDATION_COSTS = (*TRAINING_COSTS, 75, 40)
+__all__ = ["Batch", "Batches", "BatchingSettings", "Bounds", "Example"]
+
+SOUND = 1  # what is drawn for an utterance's sound is drawn apart from what is for its frames
 
 
 class BatchingSettings(Settings):
@@ -48,6 +58,8 @@ class BatchingSettings(Settings):
     jitter: lengths count up to this share more or less in sorting, by chance, so that batches
         differ from epoch to epoch. It costs about as much padding.
     workers: processes that prepare batches; 0 prepares them in the training process.
+    ahead: batches made in advance, by each worker, or by a thread where there are none; 0 makes
+        each when it is asked for.
     cache_megabytes: frames kept in memory, before augmentation, so that a small corpus is read
         and analysed once (without workers only: their memory ends with the epoch).
     """
@@ -58,67 +70,14 @@ class BatchingSettings(Settings):
     shortest_first_epochs: int = Field(0, ge=0)
     jitter: float = Field(0.005, ge=0, lt=1)
     workers: int = Field(0, ge=0)
+    ahead: int = Field(2, ge=0)
     cache_megabytes: int = Field(512, ge=0)
 
-
-@dataclass(frozen=True)
-class Example:
-    """One utterance, ready: frames (T, F) float32; symbols (L,) int64, `<sos>` to `<eos>`.
-
-    Symbols and text are None for an utterance without a transcript.
-    """
-
-    id: str
-    frames: Tensor
-    symbols: Tensor | None
-    text: str | None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Utterances padded to the longest of them.
-
-    frames (B, T, F) float32, zeros after each utterance's `lengths` (B,) int64. symbols (B, L)
-    int64: `<sos> y1 .. yn <eos> <pad> ..`; `symbol_lengths` (B,) int64 count `<sos>` and `<eos>`.
-    Symbols, their lengths and texts are None unless every utterance has a transcript.
-    """
-
-    ids: tuple[str, ...]
-    frames: Tensor
-    lengths: Tensor
-    symbols: Tensor | None
-    symbol_lengths: Tensor | None
-    texts: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, examples: Sequence[Example]) -> Self:
-        """The batch of these utterances, in their order."""
-        symbols = [e.symbols for e in examples if e.symbols is not None]
-        texts = tuple(e.text for e in examples if e.text is not None)
-        spelled = len(symbols) == len(texts) == len(examples)
-        return cls(
-            ids=tuple(e.id for e in examples),
-            frames=pad_sequence([e.frames for e in examples], batch_first=True),
-            lengths=torch.tensor([len(e.frames) for e in examples]),
-            symbols=pad_sequence(symbols, True, PAD) if spelled else None,
-            symbol_lengths=torch.tensor([len(s) for s in symbols]) if spelled else None,
-            texts=texts if spelled else None,
-        )
-
-    def to(self, device: torch.device | str) -> Self:
-        """The batch on `device`; from pinned memory without waiting for the copy."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Self:
-        """The batch in page-locked memory (DataLoader calls this where there is a GPU)."""
-        return self._each(lambda tensor: tensor.pin_memory())
-
-    def _each(self, change: Any) -> Self:
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: change(v) for k, v in found.items() if isinstance(v, Tensor)})
-
-    def __len__(self) -> int:
-        return len(self.ids)
+    @model_validator(mode="after")
+    def _workers_work_ahead(self) -> "BatchingSettings":
+        if self.workers and not self.ahead:
+            raise ValueError("workers make batches in advance; ahead must be 1 or more")
+        return self
 
 
 @dataclass(frozen=True)
@@ -135,9 +94,10 @@ class Bounds:
 class Batches:
     """A part of a corpus as batches, epoch by epoch (from 1).
 
-    In training: length buckets in a drawn order, with `augment`. Otherwise: sorted by length,
-    unaugmented, the same in every epoch. Raises DataError for a part without utterances, and in
-    training for one without transcripts.
+    In training: length buckets in a drawn order, with `augment`, and with a drawn share of each of
+    the corpora `added`. Otherwise: sorted by length, unaugmented, the same in every epoch.
+    `cached` has the static frames of all utterances, the added ones behind the part's own. Raises
+    DataError for a part without utterances, and in training for one without transcripts.
     """
 
     def __init__(
@@ -149,47 +109,74 @@ class Batches:
         settings: BatchingSettings,
         seed: int = 0,
         training: bool = True,
+        added: Sequence[Added] = (),
+        cached: Cached | None = None,
     ) -> None:
         self.settings, self.seed, self.training = settings, seed, training
-        self.frontend, self.vocabulary = frontend, vocabulary
+        self.frontend, self.vocabulary, self.cached = frontend, vocabulary, cached
         self.augment = augment if training else None
+        self.added = tuple(added)
         self._cuts = list(cuts)
+        self.own = len(self._cuts)
         if not self._cuts:
             raise DataError("a part without utterances makes no batches")
+        self._cuts += [cut for one in self.added for cut in one.cuts]
         self._texts = [text_of(cut) for cut in self._cuts]
         if training and None in self._texts:
             wordless = self._cuts[self._texts.index(None)].id
             raise DataError(f"utterance {wordless} has no transcript; training needs them all")
-        self._frames = np.array([frontend.count(cut) for cut in self._cuts])
+        sound = self.augment.sound if self.augment else None
+        self._frames = {
+            speed: np.array([frontend.count(cut, speed) for cut in self._cuts])
+            for speed in {1.0, *(sound.speeds if sound else ())}
+        }
         self._last_plan: tuple[int, list[list[int]]] = (0, [])
-        self._cache: dict[int, Tensor] = {}
-        self._cache_left = 0 if settings.workers else settings.cache_megabytes * 2**20
+        self._kept: dict[tuple[int, float], Tensor] = {}
+        held = cached is None and not settings.workers
+        self._room_left = settings.cache_megabytes * 2**20 if held else 0
 
     @property
     def utterances(self) -> int:
-        """How many utterances an epoch has."""
+        """How many utterances there are; added ones are not all heard in every epoch."""
         return len(self._cuts)
 
     @property
     def hours(self) -> float:
-        """Hours of speech an epoch has, before any change of speed."""
+        """Hours of speech there are, before any change of speed."""
         return float(sum(cut.duration for cut in self._cuts)) / 3600
+
+    def hours_in(self, epoch: int) -> float:
+        """Hours of speech that an epoch has, before any change of speed."""
+        return float(sum(self._cuts[index].duration for index in self.heard(epoch))) / 3600
 
     def bounds(self) -> Bounds:
         """The longest utterance's frames and symbols, for estimates of memory."""
         symbols = max((len(text) + 2 for text in self._texts if text is not None), default=0)
-        frames = int(self._frames.max())
+        frames = int(self._frames[1.0].max())
         return Bounds(self.augment.most_frames(frames) if self.augment else frames, symbols)
 
     def contents(self) -> dict[str, Any]:
-        """What the part holds, in its order: counts, and digests of ids, frame counts and texts."""
+        """What the part holds, in its order: counts, and digests of ids, frame counts and texts.
+
+        Recordings of noise and of rooms count among the ids.
+        """
+        frames = self._frames[1.0]
+        sound = self.augment.sound if self.augment else None
         said = {
-            "ids": [cut.id for cut in self._cuts],
-            "frame counts": self._frames.tolist(),
+            "ids": [*(cut.id for cut in self._cuts), *(sound.files() if sound else ())],
+            "frame counts": frames.tolist(),
             "texts": self._texts,
         }
         digests = {name: hashlib.sha256(repr(of).encode()).hexdigest() for name, of in said.items()}
-        return {"utterances": len(self._cuts), "frames": int(self._frames.sum()), **digests}
+        return {"utterances": len(self._cuts), "frames": int(frames.sum()), **digests}
+
+    def heard(self, epoch: int) -> NDArray[np.intp]:
+        """Which utterances an epoch has, by place: all of the part's own, and those drawn."""
+        heard = [np.arange(self.own)]
+        starts = accumulate((len(one.cuts) for one in self.added), initial=self.own)
+        for number, (one, start) in enumerate(zip(self.added, starts, strict=False)):
+            heard.append(start + one.drawn(epoch, self._random(epoch, 0, 0, number)))
+        return np.concatenate(heard)
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The utterances of each batch, by place in the part; by seed and epoch alone."""
@@ -198,12 +185,15 @@ class Batches:
         return self._last_plan[1]
 
     def _new_plan(self, epoch: int) -> list[list[int]]:
-        lengths = self._lengths(epoch)
+        heard, lengths = self.heard(epoch), self._lengths(epoch)
+        limits = (self.settings.utterances, self.settings.frames, self.settings.padding)
         if not self.training:
-            return self._buckets(np.argsort(lengths, kind="stable"), lengths)
+            order = heard[np.argsort(lengths[heard], kind="stable")]
+            return bucketed(order, lengths, *limits, VALIDATION_COSTS)
         random = self._random(epoch)
-        stretch = 1 + self.settings.jitter * random.uniform(-1, 1, len(lengths))
-        plan = self._buckets(np.argsort(lengths * stretch, kind="stable"), lengths)
+        stretch = 1 + self.settings.jitter * random.uniform(-1, 1, len(heard))
+        order = heard[np.argsort(lengths[heard] * stretch, kind="stable")]
+        plan = bucketed(order, lengths, *limits, TRAINING_COSTS)
         if epoch > self.settings.shortest_first_epochs:
             plan = [plan[place] for place in random.permutation(len(plan))]
         return plan
@@ -214,117 +204,121 @@ class Batches:
 
     def padding_share(self, epoch: int) -> float:
         """The share of the epoch's padded frames that are padding, 0 to 1."""
-        return _padding_share(self.plan(epoch), self._lengths(epoch))
+        return padding_share(self.plan(epoch), self._lengths(epoch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from the one at `start` on, exactly as an unbroken epoch has them.
 
-        Draws nothing from torch's own random numbers.
+        Draws nothing from torch's own random numbers. Raises DataError for an utterance that
+        cannot be read after all, when its batch is due.
         """
-        plan = self.plan(epoch)[start:]
-        return iter(
+        plan, settings = self.plan(epoch)[start:], self.settings
+        workers = min(settings.workers, len(plan))
+        made: Iterator[Batch | SpelldownError] = iter(
             DataLoader(
                 _Epoch(self, epoch),
                 batch_sampler=plan,
-                collate_fn=Batch.of,
-                num_workers=min(self.settings.workers, len(plan)),
+                collate_fn=_batch,
+                num_workers=workers,
+                prefetch_factor=settings.ahead if workers else None,
                 pin_memory=torch.cuda.is_available(),
                 generator=torch.Generator(),  # it would draw a seed from the global one
             )
         )
+        try:
+            for batch in made if workers or not settings.ahead else ahead(made, settings.ahead):
+                if isinstance(batch, SpelldownError):
+                    raise batch
+                yield batch
+        finally:
+            del made  # workers end with it, and not when an error's traceback is forgotten
+
+    def quicker(self) -> str:
+        """What would make batches come sooner, for people."""
+        sound = self.augment.sound if self.augment else None
+        advice = [f"batching.workers={self.settings.workers + 1} prepares more of them beside it"]
+        if self.frontend.halves and self.cached is None and not (sound and sound.alters):
+            advice.insert(0, "data.cache=half makes all frames once and keeps them on disk")
+        return "; ".join(advice)
 
     def example(self, index: int, epoch: int) -> Example:
         """The utterance at `index`, augmented as in that epoch when training."""
-        frames = self._static(index)
-        if self.augment is None or not self.augment.active(epoch):
-            frames = self.frontend.finish(frames)
+        augment = self.augment
+        if augment is None or not augment.active(epoch):
+            frames = self.frontend.finish(self._static(index))
         else:
             random = self._random(epoch, index)
-            frames = self.frontend.finish(self.augment.perturb(frames, random))
-            frames = self.augment.mask(frames, random)
+            frames = augment.perturb(self._sounding(augment, index, epoch), random)
+            frames = augment.mask(self.frontend.finish(frames), random)
         text, symbols = self._texts[index], None
         if text is not None:
             symbols = torch.tensor([SOS, *self.vocabulary.encode(text), EOS])
         return Example(self._cuts[index].id, frames, symbols, text)
 
-    def _static(self, index: int) -> Tensor:
-        if index in self._cache:
-            return self._cache[index]
-        frames = self.frontend.static(self._cuts[index])
-        if frames.nbytes <= self._cache_left:
-            self._cache_left -= frames.nbytes
-            self._cache[index] = frames
+    def _sounding(self, augment: Augment, index: int, epoch: int) -> Tensor:
+        """Static frames of an utterance whose recording is changed as in that epoch."""
+        sound = augment.sound
+        if sound is None:
+            return self._static(index)
+        random = self._random(epoch, index, SOUND)
+        speed = sound.speed(random)
+        if not sound.alters:
+            return self._static(index, speed)
+        change: Change = partial(sound.changed, random=random)
+        return self.frontend.static(self._cuts[index], speed, change)
+
+    def _static(self, index: int, speed: float = 1.0) -> Tensor:
+        if self.cached is not None:
+            return self.cached.frames(index, speed)
+        if (index, speed) in self._kept:
+            return self._kept[index, speed].float()
+        frames = self.frontend.static(self._cuts[index], speed)
+        kept = frames.half() if self.frontend.halves else frames
+        if kept.nbytes <= self._room_left:
+            self._room_left -= kept.nbytes
+            self._kept[index, speed] = kept
         return frames
 
     def _random(self, *key: int) -> Generator:
         return np.random.default_rng(SeedSequence(self.seed, spawn_key=key))
 
     def _lengths(self, epoch: int) -> NDArray[np.int64]:
-        """Frames of every utterance as they will be in that epoch.
+        """Frames of every utterance as they will be in that epoch, if it is heard.
 
         Augmentation foretells them; a plan by the lengths before it would end with three times the
         padding.
         """
-        augment = self.augment
-        if augment is None or augment.settings.speed is None or not augment.active(epoch):
-            return self._frames
-        return np.array(
-            [
-                augment.frames_after(frames, self._random(epoch, index))
-                for index, frames in enumerate(self._frames.tolist())
-            ]
-        )
-
-    def _buckets(self, order: NDArray[np.intp], lengths: NDArray[np.int64]) -> list[list[int]]:
-        """Neighbours in `order` put together, within the limits and the wanted padding."""
-        for cost in TRAINING_COSTS if self.training else VALIDATION_COSTS:
-            batches = cheapest_cuts(lengths[order], self.settings, cost)
-            plan = [order[start:end].tolist() for start, end in batches]
-            if _padding_share(plan, lengths) <= self.settings.padding:
-                break
-        return plan
+        lengths, augment = self._frames[1.0], self.augment
+        if augment is None or not augment.active(epoch):
+            return lengths
+        sound, heard = augment.sound, self.heard(epoch).tolist()
+        lengths = lengths.copy()
+        if sound is not None:
+            for index in heard:
+                speed = sound.speed(self._random(epoch, index, SOUND))
+                lengths[index] = self._frames[speed][index]
+        if augment.settings.speed is not None:
+            for index in heard:
+                random = self._random(epoch, index)
+                lengths[index] = augment.frames_after(int(lengths[index]), random)
+        return lengths
 
 
-def cheapest_cuts(
-    lengths: NDArray[np.int64], settings: BatchingSettings, cost: int
-) -> list[tuple[int, int]]:
-    """Where to cut a row of utterances into batches: (start, end) of each, in order.
-
-    Of all ways within the limits, the one with the fewest padded frames when each batch counts
-    `cost` frames more (dynamic programming over the place of the last cut). On AN4 with its
-    speeds changed, 30 batches so cut hold 2.8 % padding; 29 filled to their limits hold 3.5 %.
-    """
-    count = len(lengths)
-    best = np.full(count + 1, np.inf)  # of the first so many utterances
-    best[0] = 0
-    sizes = np.zeros(count + 1, dtype=np.int64)  # of the last batch among them
-    choices = np.arange(1, settings.utterances + 1)
-    for end in range(1, count + 1):
-        most = min(settings.utterances, end)
-        start = end - most
-        # Entry k: a last batch of k + 1 utterances.
-        padded = np.maximum.accumulate(lengths[start:end][::-1]) * choices[:most]
-        total = best[start:end][::-1] + padded + cost
-        total[1:][padded[1:] > settings.frames] = np.inf
-        sizes[end] = 1 + (size := int(total.argmin()))
-        best[end] = total[size]
-    cuts: list[tuple[int, int]] = []
-    while count:
-        cuts.append((count - int(sizes[count]), count))
-        count -= int(sizes[count])
-    return cuts[::-1]
-
-
-def _padding_share(plan: list[list[int]], lengths: NDArray[np.int64]) -> float:
-    padded = sum(int(lengths[batch].max()) * len(batch) for batch in plan)
-    return 1 - int(lengths.sum()) / padded
-
-
-class _Epoch(Dataset[Example]):
+class _Epoch(Dataset[Example | SpelldownError]):
     """One epoch's utterances, as DataLoader wants them."""
 
     def __init__(self, batches: Batches, epoch: int) -> None:
         self.batches, self.epoch = batches, epoch
 
-    def __getitem__(self, index: int) -> Example:
-        return self.batches.example(index, self.epoch)
+    def __getitem__(self, index: int) -> Example | SpelldownError:
+        try:
+            return self.batches.example(index, self.epoch)
+        except SpelldownError as error:  # a worker's would come with a traceback in its message
+            return error
+
+
+def _batch(examples: Sequence[Example | SpelldownError]) -> Batch | SpelldownError:
+    """The batch of the examples, or what is wrong with the first that has none."""
+    made = [one for one in examples if isinstance(one, Example)]
+    wrong = [one for one in examples if isinstance(one, SpelldownError)]
+    return wrong[0] if wrong else Batch.of(made)

@@ -195,9 +195,15 @@ def ctc_frames_needed(texts: Tensor, lengths: Tensor) -> Tensor:
     return lengths + doubled.sum(dim=1)
 
 
-def _frames_needed(text: str) -> int:
-    letters = torch.tensor([[ord(letter) for letter in text]], dtype=torch.int64)
-    return max(1, int(ctc_frames_needed(letters, torch.tensor([len(text)]))))
+def _frames_needed(symbols: Sequence[int]) -> int:
+    row = torch.tensor([list(symbols)], dtype=torch.int64)
+    return max(1, int(ctc_frames_needed(row, torch.tensor([len(symbols)]))))
+
+
+def _size(text: str, symbols: Sequence[int]) -> str:
+    if len(symbols) == len(text):
+        return f"{len(text)} characters"
+    return f"{len(text)} characters, {len(symbols)} symbols,"
 
 
 def problems_of(
@@ -239,11 +245,14 @@ def problems_of(
         if output_length is not None:
             frames = frames_of(cut)
             left = fewest_frames(frames) if fewest_frames else frames
-            have, needed = output_length(left), _frames_needed(text)
+            spelled = vocabulary if vocabulary and not unknown else None
+            symbols = spelled.encode(text) if spelled else [ord(letter) for letter in text]
+            have, needed = output_length(left), _frames_needed(symbols)
             if have < needed:
-                faster = f", which are {left} at the fastest augment.speed" if left < frames else ""
+                fastest = "the fastest augment.speed and augment.sound.speeds"
+                faster = f", which are {left} at {fastest}" if left < frames else ""
                 found = (
-                    f"a text of {len(text)} characters needs {needed} frames from the listener "
+                    f"a text of {_size(text, symbols)} needs {needed} frames from the listener "
                     f"for CTC; it makes {have} of these {frames}{faster}"
                 )
                 yield Problem(cut.id, text_file_of(cut), found)

@@ -1,35 +1,36 @@
 """Folders of speech as lhotse cuts: the course's arrays, or manifests of recordings."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from lhotse import CutSet, Features, MonoCut, SupervisionSegment
-from lhotse.cut import Cut
-from pydantic import Field
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
+from lhotse import CutSet
+from pydantic import Field, model_validator
 
-from spelldown.data.checks import (
-    Part,
-    Problem,
-    UnusableError,
-    read_frames,
-    read_text,
-)
-from spelldown.data.frontend import SECONDS_PER_FRAME
-from spelldown.data.recordings import file_of, wrong_with_recording
+from spelldown.data.checks import Part
+from spelldown.data.reading.arrays import read_arrays
+from spelldown.data.reading.manifests import MANIFESTS, read_manifest
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 
 UNIONS = {"train-clean-460": "train-clean-100+train-clean-360"}
-SLOW_FROM = 5000  # files from which reading takes long enough to show progress
-MANIFESTS = (".jsonl.gz", ".jsonl")
+
+
+class AddedSettings(Settings):
+    """A corpus of the same kind that training hears too, such as synthetic speech.
+
+    rate: share of its utterances that an epoch has, drawn anew each time.
+    last_rate: the share moves evenly to this one in the run's last epoch, or in `until_epoch`.
+    until_epoch: the last epoch that has any; null for all.
+    """
+
+    root: Path = Field(description="the added corpus's folder")
+    part: str = Field("train", description="what to hear of it; several are joined by +")
+    rate: float = Field(1.0, gt=0, le=1)
+    last_rate: float | None = Field(None, ge=0, le=1)
+    until_epoch: int | None = Field(None, ge=1)
 
 
 class PartsSettings(Settings):
@@ -42,6 +43,7 @@ class PartsSettings(Settings):
     problems: Literal["stop", "leave-out"] = Field(
         "stop", description="unusable utterances stop the run, or are left out and listed"
     )
+    also: tuple[AddedSettings, ...] = Field((), description="corpora that training hears too")
 
 
 class ArraysSettings(PartsSettings):
@@ -57,6 +59,19 @@ class CutsSettings(PartsSettings):
     """A corpus as lhotse manifests of cuts with audio: `ROOT/<part>.jsonl.gz`."""
 
     kind: Literal["cuts"] = "cuts"
+    cache: Literal["half"] | None = Field(
+        None,
+        description="frames are made once and kept on disk, half-precision; null makes them anew",
+    )
+    cache_folder: Path | None = Field(
+        None, description="where they are kept; null keeps them in `cache` in each corpus's folder"
+    )
+
+    @model_validator(mode="after")
+    def _what_is_placed_is_kept(self) -> "CutsSettings":
+        if self.cache_folder is not None and self.cache is None:
+            raise ValueError("nothing is kept in cache_folder without a cache; add cache: half")
+        return self
 
 
 CorpusSettings = Annotated[ArraysSettings | CutsSettings, Field(discriminator="kind")]
@@ -89,8 +104,10 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
                 f"no partition {name!r} in {settings.root}; "
                 f"there {'are' if have else 'is'} {', '.join(have) or 'none'}{hint}"
             )
-    read = _read_arrays if isinstance(settings, ArraysSettings) else _read_manifest
-    parts = [read(settings, name) for name in names]  # type: ignore[arg-type]
+    if isinstance(settings, ArraysSettings):
+        parts = [read_arrays(settings.root, name, settings.pairing) for name in names]
+    else:
+        parts = [read_manifest(settings.root, name) for name in names]
     if _share_a_name(parts):
         parts = [_named_apart(found) for found in parts]
     return Part(
@@ -98,6 +115,29 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
         CutSet.from_cuts([cut for found in parts for cut in found.cuts]),
         tuple(problem for found in parts for problem in found.problems),
     )
+
+
+def read_added(settings: ArraysSettings | CutsSettings, own: Part) -> list[Part]:
+    """The corpora that training hears beside its `own` part, as `data.also` names them.
+
+    Where ids are shared with corpora before, those of the later one become `<folder>.<id>`. Raises
+    DataError as `read_part` does, naming the corpus.
+    """
+    taken = {cut.id for cut in own.cuts}
+    parts: list[Part] = []
+    for number, added in enumerate(settings.also):
+        place = settings.model_copy(update={"root": added.root, "also": ()})
+        try:
+            part = read_part(place, added.part)
+        except DataError as error:
+            raise DataError(f"data.also.{number}: {error.summary}", error.problems) from error
+        for name in (added.root.resolve().name, f"{added.root.resolve().name}.{number}"):
+            if taken.isdisjoint(cut.id for cut in part.cuts):
+                break
+            part = _named_apart(replace(part, name=name))
+        taken.update(cut.id for cut in part.cuts)
+        parts.append(replace(part, name=f"{added.part} of {added.root}"))
+    return parts
 
 
 def _share_a_name(parts: Sequence[Part]) -> bool:
@@ -125,177 +165,3 @@ def _partitions(settings: ArraysSettings | CutsSettings) -> list[str]:
         return sorted(f.name for f in settings.root.iterdir() if (f / "mfcc").is_dir())
     files = [f.name for f in settings.root.iterdir()]
     return sorted({f.removesuffix(e) for f in files for e in MANIFESTS if f.endswith(e)})
-
-
-# --- the course's layout
-
-
-def _read_arrays(settings: ArraysSettings, name: str) -> Part:
-    folder = settings.root / name
-    pairs, problems = _pair(folder, settings.pairing)
-    cuts: list[MonoCut] = []
-    for cut, found in _read_all(pairs, f"reading {name}"):
-        problems.extend(found)
-        if cut is not None:
-            cuts.append(cut)
-    return Part(name, CutSet.from_cuts(cuts), tuple(problems))
-
-
-def _pair(
-    folder: Path, pairing: Literal["name", "order"]
-) -> tuple[list[tuple[Path, Path | None]], list[Problem]]:
-    """Each features file with its transcript, sorted by file name as the course sorts them.
-
-    By name: a file and its transcript are called alike, so one missing file cannot shift all
-    that follow. By order, for data whose names differ: the n-th with the n-th, and unequal
-    counts raise DataError. Without transcripts at all, every transcript is None.
-    """
-    problems: list[Problem] = []
-    features = _arrays_in(folder / "mfcc", problems)
-    texts = _arrays_in(folder / "transcripts", problems)
-    if not features:
-        raise DataError(
-            f"no .npy file in {folder / 'mfcc'}", [str(problem) for problem in problems]
-        )
-    if not texts:
-        return [(path, None) for path in features], problems
-    if pairing == "order":
-        if len(features) != len(texts):
-            raise DataError(
-                f"{folder}: {len(features)} files in mfcc and {len(texts)} in transcripts "
-                "cannot be paired by order (data.pairing); equal counts expected"
-            )
-        return list(zip(features, texts, strict=True)), problems
-    by_name = {path.name: path for path in texts}
-    if not any(path.name in by_name for path in features):
-        raise DataError(
-            f"{folder}: no file in mfcc ({features[0].name}, ...) has the name of one in "
-            f"transcripts ({texts[0].name}, ...); rename them alike, or, if both sort in the "
-            "same order, set data.pairing: order"
-        )
-    pairs: list[tuple[Path, Path | None]] = []
-    for path in features:
-        if path.name in by_name:
-            pairs.append((path, by_name.pop(path.name)))
-        else:
-            other = folder / "transcripts" / path.name
-            problems.append(Problem(path.stem, str(path), f"unpaired: there is no {other}"))
-    for path in by_name.values():
-        other = folder / "mfcc" / path.name
-        problems.append(Problem(path.stem, str(path), f"unpaired: there is no {other}"))
-    return pairs, problems
-
-
-def _arrays_in(folder: Path, problems: list[Problem]) -> list[Path]:
-    """The `.npy` files of a folder in the order of their names; hidden files do not count."""
-    if not folder.is_dir():
-        return []
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    for name in names:
-        if not name.endswith(".npy"):
-            problems.append(Problem(Path(name).stem, str(folder / name), "not an .npy file"))
-    return [folder / name for name in names if name.endswith(".npy")]
-
-
-def _read_all(
-    pairs: Sequence[tuple[Path, Path | None]], doing: str
-) -> Iterator[tuple[MonoCut | None, list[Problem]]]:
-    """`_read_pair` of all, in order, with a progress bar where it takes a while.
-
-    One after the other: numpy reads headers with ast.literal_eval, which fails now and then when
-    two threads use it (CPython 3.11: "AST constructor recursion depth mismatch"), and from a
-    warm cache threads are no faster.
-    """
-    yield from track(
-        map(_read_pair, pairs),
-        escape(doing),
-        total=len(pairs),
-        console=Console(stderr=True),
-        transient=True,
-        disable=len(pairs) < SLOW_FROM,
-    )
-
-
-def _read_pair(pair: tuple[Path, Path | None]) -> tuple[MonoCut | None, list[Problem]]:
-    """The cut of one utterance, or all that is wrong with its two files."""
-    path, transcript = pair
-    shape: tuple[int, int] | None = None
-    text: str | None = None
-    problems = []
-    try:
-        shape = read_frames(path)
-    except UnusableError as error:
-        problems.append(Problem(path.stem, str(path), error.summary))
-    if transcript is not None:
-        try:
-            text = read_text(transcript)
-        except UnusableError as error:
-            problems.append(Problem(path.stem, str(transcript), error.summary))
-    if shape is None or problems:
-        return None, problems
-    return _cut(path, shape, text, transcript), []
-
-
-def _cut(path: Path, shape: tuple[int, int], text: str | None, transcript: Path | None) -> MonoCut:
-    """A cut that points at the array where it lies."""
-    frames, width = shape
-    about = {"recording_id": path.stem, "start": 0.0, "duration": frames * SECONDS_PER_FRAME}
-    features = Features(
-        type="mfcc",
-        num_frames=frames,
-        num_features=width,
-        frame_shift=SECONDS_PER_FRAME,
-        sampling_rate=16000,
-        storage_type="numpy_files",
-        storage_path=str(path.parent),
-        storage_key=path.name,
-        channels=0,
-        **about,
-    )
-    spoken = []
-    if text is not None:
-        spoken = [
-            SupervisionSegment(path.stem, text=text, custom={"file": str(transcript)}, **about)
-        ]
-    return MonoCut(path.stem, 0.0, about["duration"], 0, supervisions=spoken, features=features)
-
-
-# --- lhotse manifests
-
-
-def _read_manifest(settings: CutsSettings, name: str) -> Part:
-    path = next(f for e in MANIFESTS if (f := settings.root / f"{name}{e}").is_file())
-    try:
-        cuts = list(CutSet.from_jsonl_lazy(path))
-    except Exception as error:  # lhotse and the JSON reader raise all kinds
-        raise DataError(f"{path}: not a manifest of lhotse cuts ({error})") from error
-    counts = Counter(cut.id for cut in cuts)
-    usable, problems = [], []
-    for cut in map(partial(_beside, settings.root), sorted(cuts, key=lambda cut: cut.id)):
-        found = _wrong_with_audio(cut) or ("this id is there twice" if counts[cut.id] > 1 else "")
-        if found:
-            problems.append(Problem(cut.id, str(path), found))
-        else:
-            usable.append(cut)
-    return Part(name, CutSet.from_cuts(usable), tuple(problems))
-
-
-def _beside(root: Path, cut: Cut) -> Cut:
-    """The cut with relative audio paths read from the manifest's folder, where they are there."""
-    if (
-        cut.has_recording
-        and not Path(file_of(cut)).is_absolute()
-        and (root / file_of(cut)).exists()
-    ):
-        return cut.with_recording_path_prefix(root)
-    return cut
-
-
-def _wrong_with_audio(cut: Cut) -> str:
-    """What is wrong with a cut's recording, without decoding it; empty when nothing is."""
-    if not (cut.has_recording or cut.has_features):
-        return "a cut with neither a recording nor features"
-    if not cut.duration > 0:
-        return f"a duration of {cut.duration} s"
-    # A cut that has both may never be heard: `check_part` knows what the recipe needs.
-    return "" if cut.has_features else wrong_with_recording(cut)

@@ -10,14 +10,22 @@ Waveforms lie in [-1, 1], as soundfile gives them. At that scale the layers' ene
 float32 epsilon) is about the energy of noise of one 16-bit step, so digital silence looks like a
 very quiet room rather than like an abyss. Nothing is dithered: the same recording always gives the
 same frames.
+
+Frames made from a waveform are rounded to half-precision, which is how a cache on disk stores them
+(`spelldown.data.cache`): cached or not, in training or in use, the numbers are the same. Rounding
+moves a log-mel energy by at most 0.004 and a cepstrum by at most 0.03, a few thousandths of how
+much it moves by itself. And they do not depend on how many threads work: sums over bands, which
+kernels split differently, are made in double precision.
 """
 
+import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import soxr
 import torch
-from lhotse.features.kaldi.layers import Wav2LogFilterBank, Wav2MFCC
+from lhotse.features.kaldi.layers import Wav2MFCC, Wav2Win, get_mel_banks
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -30,6 +38,10 @@ SECONDS_PER_FRAME = 1 / FRAMES_PER_SECOND
 DELTA_WINDOW = 2  # frames to each side that a delta looks at
 SPHINX_BANDS = 40  # behind ready-made cepstra, unless those are more
 LEAST_DEVIATION = 1e-3  # of a coefficient over an utterance, in its own units
+LOWEST_HZ = 20.0  # Kaldi's mel bands lie from here to 400 Hz below half the sample rate
+BELOW_NYQUIST_HZ = 400.0
+LIFTER = 22  # Kaldi's, on cepstra
+LEAST_ENERGY = float(torch.finfo(torch.float32).eps)  # of a band
 
 Content = Literal["cepstra", "log-mel"]
 SAMPLE_RATE = "samples a second, to which other recordings are brought"
@@ -86,6 +98,10 @@ FrontendSettings = Annotated[
 ]
 
 
+Change = Callable[[Tensor], Tensor]
+"""What augmentation does to a waveform."""
+
+
 class Frontend:
     """Frames of cuts or of waveforms, the same in training and in use.
 
@@ -100,37 +116,37 @@ class Frontend:
         self.output_width = settings.width * (1 + settings.deltas)
         self.content: Content = "cepstra"
         self.mel_bands = max(SPHINX_BANDS, settings.width)
-        self._layer: torch.nn.Module | None = None
-        rate: Any = {"frame_length": WINDOW_SECONDS, "frame_shift": SECONDS_PER_FRAME}
+        self._analysis: _Analysis | None = None
         if isinstance(settings, MfccSettings):
             self.mel_bands = settings.filters
-            self._layer = Wav2MFCC(
-                sampling_rate=settings.sample_rate,
-                num_ceps=settings.width,
-                num_filters=settings.filters,
-                **rate,
-            ).eval()
+            self._analysis = _Analysis(settings.sample_rate, settings.filters, settings.width)
         elif isinstance(settings, LogMelSettings):
             self.content = "log-mel"
             self.mel_bands = settings.width
-            self._layer = Wav2LogFilterBank(
-                sampling_rate=settings.sample_rate, num_filters=settings.width, **rate
-            ).eval()
+            self._analysis = _Analysis(settings.sample_rate, settings.width)
         else:
             self.content = settings.content
             if settings.content == "log-mel":
                 self.mel_bands = settings.width  # the numbers are the bands themselves
 
-    def count(self, cut: Any) -> int:
-        """Frames that `static(cut)` will have, without reading it."""
+    @property
+    def halves(self) -> bool:
+        """Whether half-precision holds static frames exactly: those that are made from sound."""
+        return self._analysis is not None
+
+    def count(self, cut: Any, speed: float = 1.0) -> int:
+        """Frames that `static(cut, speed)` will have, without reading it."""
         if isinstance(self.settings, ArraysFrontendSettings):
             return int(cut.num_frames)
-        samples = _resampled_count(cut.num_samples, cut.sampling_rate, self.settings.sample_rate)
-        return _frame_count(samples, self.settings.sample_rate)
+        ours = self.settings.sample_rate
+        return _frame_count(
+            _resampled_count(cut.num_samples, speed * cut.sampling_rate, ours), ours
+        )
 
-    def static(self, cut: Any) -> Tensor:
+    def static(self, cut: Any, speed: float = 1.0, change: Change | None = None) -> Tensor:
         """Frames of a lhotse cut before deltas and normalisation, (T, width) float32.
 
+        speed, change: for recordings only, see `of_samples`.
         Raises DataError for frames that cannot be read, of another width or non-finite, AudioError
         for a recording that cannot be read or is shorter than one window; both name the utterance
         and its file.
@@ -147,16 +163,25 @@ class Frontend:
         except AudioError as error:
             raise AudioError(f"utterance {cut.id}: {error}") from error
         name = f"utterance {cut.id} ({file_of(cut)})"
-        return self.of_samples(samples, cut.sampling_rate, name=name)
+        return self.of_samples(samples, cut.sampling_rate, name, speed, change)
 
-    def of_samples(self, samples: Tensor, sample_rate: int, name: str = "the recording") -> Tensor:
+    def of_samples(
+        self,
+        samples: Tensor,
+        sample_rate: int,
+        name: str = "the recording",
+        speed: float = 1.0,
+        change: Change | None = None,
+    ) -> Tensor:
         """Static frames (T, width) of a waveform: (N,), or (channels, N), which are averaged.
 
         samples: float, in [-1, 1]. Any `sample_rate` in Hz: other ones are resampled to ours.
+        speed: 1.1 plays it a tenth faster, and higher: the waveform is resampled (Ko et al. 2015).
+        change: what is done to the waveform (N,) at our rate before it is analysed.
         Raises AudioError, with `name`, for less than one window of 25 ms or non-finite samples,
         and when the frontend takes only frames that come ready.
         """
-        if self._layer is None or isinstance(self.settings, ArraysFrontendSettings):
+        if self._analysis is None or isinstance(self.settings, ArraysFrontendSettings):
             raise AudioError(
                 f"{name} is a waveform, but this frontend (kind arrays) only takes frames that "
                 f"come ready, {self.width} numbers each; kinds mfcc and log-mel take waveforms"
@@ -164,7 +189,7 @@ class Frontend:
         ours = self.settings.sample_rate
         if samples.dim() == 2:
             samples = samples.mean(dim=0)
-        samples = _resample(samples.to(torch.float32), sample_rate, ours)
+        samples = resample(samples.to(torch.float32), speed * sample_rate, ours)
         window = round(WINDOW_SECONDS * ours)
         if len(samples) < window:
             raise AudioError(
@@ -173,9 +198,9 @@ class Frontend:
             )
         if not bool(torch.isfinite(samples).all()):
             raise AudioError(f"{name} holds samples that are not finite numbers")
-        with torch.no_grad():
-            frames: Tensor = self._layer(samples.unsqueeze(0))
-        return frames.squeeze(0)
+        if change is not None:
+            samples = change(samples)
+        return self._analysis.frames(samples).half().float()
 
     def finish(self, frames: Tensor) -> Tensor:
         """Frames with deltas and normalised over the utterance: (T, width) -> (T, output_width)."""
@@ -247,7 +272,31 @@ def normalised(frames: Tensor, how: Literal["mean-variance", "mean", "none"]) ->
     return centred / deviation
 
 
-def _resample(samples: Tensor, rate: int, ours: int) -> Tensor:
+class _Analysis:
+    """Kaldi's log-mel energies of waveforms, or their cepstra where `width` says how many."""
+
+    def __init__(self, rate: int, bands: int, width: int | None = None) -> None:
+        size = 1 << (round(WINDOW_SECONDS * rate) - 1).bit_length()
+        self._windows = Wav2Win(rate, WINDOW_SECONDS, SECONDS_PER_FRAME, pad_length=size).eval()
+        banks, _ = get_mel_banks(bands, size, rate, LOWEST_HZ, -BELOW_NYQUIST_HZ)
+        self._bands = torch.nn.functional.pad(banks, (0, 1)).T.double().contiguous()
+        self._cepstra: Tensor | None = None
+        if width is not None:
+            transform = Wav2MFCC.make_dct_matrix(width, bands)
+            self._cepstra = (transform * Wav2MFCC.make_lifter(width, LIFTER)).double()
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """(N,) float32 -> (T, bands or width) float64."""
+        with torch.no_grad():
+            windows, _ = self._windows(samples.unsqueeze(0))
+            spectrum = torch.fft.rfft(windows.squeeze(0), dim=-1)
+            power = spectrum.real.square() + spectrum.imag.square()
+            energies: Tensor = (power.double() @ self._bands).clamp_min(LEAST_ENERGY).log()
+            return energies if self._cepstra is None else energies @ self._cepstra
+
+
+def resample(samples: Tensor, rate: float, ours: int) -> Tensor:
+    """A waveform (N,) float32 of `rate` samples a second at our rate; N * ours / rate, rounded."""
     if rate == ours or len(samples) == 0:
         return samples
     out = torch.from_numpy(np.asarray(soxr.resample(samples.numpy(), rate, ours, quality="HQ")))
@@ -256,8 +305,8 @@ def _resample(samples: Tensor, rate: int, ours: int) -> Tensor:
     return torch.nn.functional.pad(out, (0, wanted - len(out)))
 
 
-def _resampled_count(samples: int, rate: int, ours: int) -> int:
-    return (samples * ours + rate // 2) // rate
+def _resampled_count(samples: int, rate: float, ours: int) -> int:
+    return math.floor(samples * ours / rate + 0.5)
 
 
 def _frame_count(samples: int, rate: int) -> int:

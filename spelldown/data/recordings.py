@@ -111,6 +111,24 @@ def read_audio(path: str | Path) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.mean(axis=1)), rate
 
 
+def read_piece(path: Path, start: float, seconds: float) -> tuple[Tensor, int]:
+    """Samples (N,) float32 of a piece of a recording, or to its end, and the rate in Hz; averaged
+    over channels. Raises AudioError naming the file."""
+    samples, rate = _read(path, start, seconds)
+    return torch.from_numpy(samples.mean(axis=1)), rate
+
+
+def length_of(path: Path) -> float:
+    """The seconds of a recording by its header. Raises AudioError naming the file."""
+    found = _wrong_with_file(path, None)
+    if found:
+        raise AudioError(found)
+    length = soundfile.info(path).duration
+    if not length > 0:
+        raise AudioError(f"{path}: holds no samples")
+    return float(length)
+
+
 def _read(path: Path, start: float = 0.0, seconds: float | None = None) -> tuple[Any, int]:
     """Samples (N, channels) from `start` on, for `seconds` or to the end, and the rate in Hz."""
     if not path.is_file():

@@ -1,21 +1,21 @@
 """Lengths and masks: which frames are real.
 
 Every padded tensor in this room travels with its lengths. A mask is True where a frame is real.
-Work on single frames (norms, activations) is done on the real ones alone: `Real` takes them out
-of their padding as rows and puts them back between zeros.
+Work is done on the real frames alone: `Real` takes them out of their padding as rows and puts them
+back between zeros. Norms and activations take the rows as they are, one utterance after the other;
+`Joined` and `Stairs` lay them out for convolutions and for recurrent layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-GROUPS = 3  # more would save little padding and make small, slow matrices
-WORTH_GROUPING = 0.15  # share of padding from which grouping costs less than it saves
+FLIGHTS = 8  # at most: more would save little padding and make small, slow products
+SHORTEST_FLIGHT = 16  # parts of the longest utterance; a shorter flight costs more than it saves
 
 
 def mask_of(lengths: Tensor, longest: int) -> Tensor:
@@ -36,42 +36,6 @@ def reduced(lengths: Tensor, stride: int) -> Tensor:
     return (lengths + stride - 1).div(stride, rounding_mode="floor")
 
 
-def reversed_within(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Frames (B, T, D) with each utterance's real frames in reverse order, padding left in place.
-
-    A recurrent layer run over this copy hears the utterance from its own last frame, whatever
-    the batch was padded to; applied twice, it gives the frames back.
-    """
-    batch, longest, width = frames.shape
-    steps = torch.arange(longest, device=frames.device)
-    ends = lengths[:, None]
-    order = torch.where(steps < ends, ends - 1 - steps, steps)
-    order = order + longest * torch.arange(batch, device=frames.device)[:, None]
-    rows: Tensor = _Swap.apply(frames.reshape(-1, width), order.flatten())
-    return rows.view(frames.shape)
-
-
-def in_groups(
-    listen: Callable[[Tensor, Tensor], Tensor], frames: Tensor, lengths: Tensor
-) -> Tensor:
-    """`listen(frames, lengths)` for utterances of similar length together.
-
-    A recurrent layer cannot skip padding, so where padding is much of a batch (B, T, D) it is cut
-    into GROUPS by length, each as long as its own longest. The trainer's buckets hardly ever need
-    it; batches of a fixed count do. `listen` keeps time as it is: (B, T, D) -> (B, T, E).
-    """
-    batch, longest, _ = frames.shape
-    padded = 1 - float(lengths.sum()) / (batch * longest)
-    if padded < WORTH_GROUPING or batch < 2 * GROUPS:
-        return listen(frames, lengths)
-    order = lengths.argsort(descending=True)
-    parts = []
-    for rows in order.chunk(GROUPS):
-        heard = listen(frames[rows, : int(lengths[rows[0]])], lengths[rows])
-        parts.append(functional.pad(heard, (0, 0, 0, longest - heard.shape[1])))
-    return torch.cat(parts)[order.argsort()]
-
-
 class Real:
     """The real frames of one padded batch, as rows (N, D) without padding.
 
@@ -81,6 +45,15 @@ class Real:
     def __init__(self, mask: Tensor) -> None:
         self.shape = mask.shape
         self.places = mask.flatten().nonzero().squeeze(1)
+
+    def after(self, lengths: Tensor, stride: int) -> Real:
+        """The real frames after a layer that moves on by `stride`, leaving these lengths."""
+        return self if stride == 1 else Real(mask_of(lengths, -(-self.shape[1] // stride)))
+
+    @property
+    def owners(self) -> Tensor:
+        """Which utterance (N,) each row belongs to."""
+        return self.places // self.shape[1]
 
     def rows(self, frames: Tensor) -> Tensor:
         """Frames (B, T, D) -> rows (N, D) of the real ones, utterance after utterance."""
@@ -93,17 +66,85 @@ class Real:
         return frames.view(*self.shape, rows.shape[1])
 
 
-class _Swap(torch.autograd.Function):
-    """Rows in another order that is its own inverse: the gradient is swapped the same way."""
+class Joined:
+    """Utterances end to end with silence between them: a convolution over them hears no padding.
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return rows.index_select(0, order)
+    A layout (S, D) of the rows (N, D) that `Real` gives, for a kernel that sees `reach` frames to
+    either side and moves on by `stride`. After each utterance come `reach` rows of silence or more,
+    and each begins at a multiple of the stride, so that all of them are heard as they are alone.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.reshape(len(gradient), -1).index_select(0, ctx.saved_tensors[0]), None
+    def __init__(self, lengths: Tensor, reach: int, stride: int) -> None:
+        slots = reduced(lengths + reach, stride)
+        starts = slots.cumsum(0) - slots
+        self.total = stride * int(slots.sum())
+        self.entered = _places(stride * starts, lengths)
+        self.left = _places(starts, reduced(lengths, stride))
+
+    def enter(self, rows: Tensor) -> Tensor:
+        """Rows (N, D) -> (S, D), end to end."""
+        joined: Tensor = _Put.apply(rows, self.entered, self.total)
+        return joined
+
+    def leave(self, heard: Tensor) -> Tensor:
+        """What a convolution made of it (S / stride, E) -> rows (M, E) of the reduced lengths."""
+        rows: Tensor = _Take.apply(heard, self.left)
+        return rows
+
+
+class Stairs:
+    """Utterances side by side, step after step, as a recurrent layer takes them.
+
+    Such a layer cannot skip padding, so utterances stand longest first, and time is cut into
+    `flights` (steps, utterances) that leave out those that have ended: (S, D) holds the steps of
+    one flight after the other, each step the frames of its utterances. What padding is left comes
+    after an utterance's own frames. A batch of one length has one flight. Backwards, each
+    utterance starts from its own last frame, whatever the batch was padded to.
+    """
+
+    def __init__(self, lengths: Tensor) -> None:
+        ordered = sorted(lengths.tolist())
+        self.flights = _flights(ordered)
+        device = lengths.device
+        bases = []  # where each step begins
+        self.total = 0
+        for steps, utterances in self.flights:
+            bases.append(self.total + utterances * torch.arange(steps, device=device))
+            self.total += steps * utterances
+        starts = torch.cat(bases)
+        rank = lengths.argsort(descending=True, stable=True).argsort().repeat_interleave(lengths)
+        step = _places(torch.zeros_like(lengths), lengths)
+        self.ahead = starts[step] + rank
+        self.back = starts[lengths.repeat_interleave(lengths) - 1 - step] + rank
+
+    def climb(self, rows: Tensor, backwards: bool) -> Tensor:
+        """Rows (N, D) of real frames -> (S, D), each utterance in the direction asked for."""
+        stairs: Tensor = _Put.apply(rows, self.back if backwards else self.ahead, self.total)
+        return stairs
+
+    def descend(self, stairs: Tensor, backwards: bool) -> Tensor:
+        """(S, D), heard in this direction -> rows (N, D) in the utterances' own order."""
+        rows: Tensor = _Take.apply(stairs, self.back if backwards else self.ahead)
+        return rows
+
+
+def _flights(lengths: list[int]) -> list[tuple[int, int]]:
+    """(steps, utterances) of each flight, for lengths in rising order."""
+    batch, longest = len(lengths), lengths[-1]
+    ends = [lengths[-(-batch * (i + 1) // FLIGHTS) - 1] for i in range(FLIGHTS)]
+    flights, start = [], 0
+    for end in sorted(set(ends)):
+        least = longest // SHORTEST_FLIGHT
+        if end == longest or (end - start >= least and longest - end >= least):
+            flights.append((end - start, batch - bisect_right(lengths, start)))
+            start = end
+    return flights
+
+
+def _places(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Places (N,) of every frame of utterances that begin at `starts`, one after the other."""
+    shifts = (starts - lengths.cumsum(0) + lengths).repeat_interleave(lengths)
+    return shifts + torch.arange(len(shifts), device=shifts.device)
 
 
 class _Take(torch.autograd.Function):

@@ -66,7 +66,7 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
     seconds = update.run(utterances, frames, symbols)
     share = None
     if train is not None:
-        padded = train.hours * 3600 * FRAMES_PER_SECOND / (1 - train.padding_share(1))
+        padded = train.hours_in(1) * 3600 * FRAMES_PER_SECOND / (1 - train.padding_share(1))
         share = padded / (utterances * frames)
     return Estimate(
         utterances,

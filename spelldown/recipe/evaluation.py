@@ -15,7 +15,7 @@ from spelldown.recipe.parts import checked_part
 from spelldown.recipe.recipe import Recipe
 from spelldown.recipe.run import Run
 from spelldown.search.metrics import Scores, score
-from spelldown.search.transcriber import Failure, Item, Transcript
+from spelldown.search.transcribing.transcriber import Failure, Item, Transcript
 from spelldown.training.run.pictures import Shown, attention_page
 
 WORST = 10

@@ -56,7 +56,7 @@ def overview(recipe: Recipe, read_corpus: bool = True) -> Overview:
     recognizer = None
     if read_corpus:
         try:
-            parts = build_parts(recipe)
+            parts = build_parts(recipe, caching=False)
             recognizer, train, missing = parts.recognizer, parts.train, None
         except DataError as error:
             missing = str(error)

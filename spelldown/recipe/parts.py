@@ -1,16 +1,18 @@
 """From a recipe to ready parts: the one room where data, model, search and training meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-from spelldown.data.augment import Augment
+from spelldown.data.augmenting.frames import Augment
 from spelldown.data.batching import Batches
+from spelldown.data.cache import Cached, cached_part
 from spelldown.data.checks import Part, Problem, check_part
-from spelldown.data.corpora import read_part
+from spelldown.data.corpora import AddedSettings, CutsSettings, read_added, read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
+from spelldown.data.loading.mixing import Added, Fading
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
 from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
@@ -19,6 +21,8 @@ from spelldown.recipe.recipe import Recipe
 from spelldown.training.learning.schedule import ConstantRate, CosineRate, PlateauRate
 from spelldown.training.learning.settings import Learning
 from spelldown.training.learning.teacher_forcing import AfterAlignmentForcing, ConstantForcing
+
+CACHE = "cache"  # in a corpus's folder: frames, unless the recipe names another place
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,33 @@ class Parts:
     problems: tuple[Problem, ...]
 
 
-def build_parts(recipe: Recipe, vocabulary: Vocabulary | None = None) -> Parts:
+def build_parts(
+    recipe: Recipe, vocabulary: Vocabulary | None = None, caching: bool = True
+) -> Parts:
     """Reads the corpus and builds everything that training needs.
 
-    `vocabulary` is that of a run that goes on; without one it is made as the recipe says.
-    Raises DataError where the corpus cannot be used.
+    `vocabulary` is that of a run that goes on; without one it is made as the recipe says. Frames
+    that the recipe wants cached are made, if need be, unless `caching` is False: they are then
+    made when they are asked for. Raises DataError where the corpus cannot be used.
     """
     train, dev = (read_part(recipe.data, name) for name in (recipe.data.train, recipe.data.dev))
+    added = read_added(recipe.data, train)
     if vocabulary is None:
-        vocabulary = recipe.vocabulary.build(train.texts)
+        texts = [text for part in (train, *added) for text in part.texts]
+        vocabulary = recipe.vocabulary.build(texts)
     recognizer = build_recognizer(recipe, len(vocabulary))
-    train = checked_part(recipe, train, vocabulary, recognizer, training=True)
+    heard = [
+        checked_part(recipe, part, vocabulary, recognizer, training=True)
+        for part in (train, *added)
+    ]
     dev = checked_part(recipe, dev, vocabulary, recognizer)
     return Parts(
         recipe,
         vocabulary,
         recognizer,
-        build_batches(recipe, train, vocabulary, training=True),
-        build_batches(recipe, dev, vocabulary, training=False),
-        (*train.problems, *dev.problems),
+        build_batches(recipe, heard[0], vocabulary, True, heard[1:], caching),
+        build_batches(recipe, dev, vocabulary, training=False, caching=caching),
+        tuple(problem for part in (*heard, dev) for problem in part.problems),
     )
 
 
@@ -84,8 +96,9 @@ def checked_part(
     Raises DataError for a part without any transcript, and as `data.problems` has it.
     """
     if len(part.cuts) and not part.texts:
+        name = part.name if " of " in part.name else f"{part.name} of {recipe.data.root}"
         raise DataError(
-            f"{part.name} of {recipe.data.root} has no transcripts; it can be transcribed "
+            f"{name} has no transcripts; it can be transcribed "
             "(spelldown transcribe), but not be trained or evaluated on"
         )
     arrays = isinstance(recipe.frontend, ArraysFrontendSettings)
@@ -115,10 +128,70 @@ def _output_length(recognizer: Recognizer) -> Callable[[int], int]:
     return output_length
 
 
-def build_batches(recipe: Recipe, part: Part, vocabulary: Vocabulary, training: bool) -> Batches:
-    """A part as batches; augmented and drawn anew each epoch when `training`."""
+def build_batches(
+    recipe: Recipe,
+    part: Part,
+    vocabulary: Vocabulary,
+    training: bool,
+    added: Sequence[Part] = (),
+    caching: bool = True,
+) -> Batches:
+    """A part as batches; augmented and drawn anew each epoch when `training`.
+
+    added: what training hears too, in the order of data.also. caching: where the recipe asks for
+    a cache, frames that are not in it are made first.
+    """
     frontend, augment = Frontend(recipe.frontend), _augment(recipe) if training else None
-    return Batches(part.cuts, frontend, augment, vocabulary, recipe.batching, recipe.seed, training)
+    mixed = [
+        Added(more.name, more.cuts, _share(settings, recipe.training.epochs))
+        for more, settings in zip(added, recipe.data.also, strict=bool(added))
+    ]
+    return Batches(
+        part.cuts,
+        frontend,
+        augment,
+        vocabulary,
+        recipe.batching,
+        recipe.seed,
+        training,
+        mixed,
+        _cached(recipe, (part, *added), frontend, augment) if caching else None,
+    )
+
+
+def _share(added: AddedSettings, epochs: int) -> Fading:
+    """What share of an added corpus each epoch has."""
+    last = added.rate if added.last_rate is None else added.last_rate
+    until = added.until_epoch
+    return Fading(added.rate, last, until or epochs, gone=until is not None)
+
+
+def _cached(
+    recipe: Recipe, parts: Sequence[Part], frontend: Frontend, augment: Augment | None
+) -> Cached | None:
+    """The frames of all parts on disk, made if need be, at every speed that may be asked for."""
+    data = recipe.data
+    if not isinstance(data, CutsSettings) or data.cache is None:
+        return None
+    places = [(data.root, parts[0].name), *((added.root, added.part) for added in data.also)]
+    speeds: set[float] = set(augment.sound.speeds) if augment and augment.sound else {1.0}
+    if augment is not None and not augment.active(1):
+        speeds.add(1.0)
+    shards = {
+        speed: [
+            cached_part(
+                part.cuts,
+                frontend,
+                data.cache_folder or root / CACHE,
+                name,
+                speed,
+                recipe.batching.workers,
+            )
+            for part, (root, name) in zip(parts, places, strict=False)
+        ]
+        for speed in sorted(speeds)
+    }
+    return Cached(shards, [len(part.cuts) for part in parts])
 
 
 def learning_of(recipe: Recipe) -> Learning:

@@ -7,11 +7,11 @@ from typing import Self
 import yaml
 from pydantic import Field, model_validator
 
-from spelldown.data.augment import AugmentSettings
+from spelldown.data.augmenting.frames import AugmentSettings
 from spelldown.data.batching import BatchingSettings
 from spelldown.data.corpora import CorpusSettings
 from spelldown.data.frontend import FrontendSettings
-from spelldown.data.vocabulary import VocabularySettings
+from spelldown.data.vocabulary import CourseVocabularySettings, VocabularySettings
 from spelldown.errors import RecipeError
 from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.recognizer import CTCSettings
@@ -47,7 +47,7 @@ class Recipe(Settings):
     frontend: FrontendSettings
     augment: AugmentSettings | None = Field(None, description="changes in training; null for none")
     batching: BatchingSettings = BatchingSettings()
-    vocabulary: VocabularySettings = VocabularySettings()
+    vocabulary: VocabularySettings = CourseVocabularySettings()
     listener: ListenerSettings
     attention: AttentionSettings = LocationSettings()
     speller: SpellerSettings = SpellerSettings()

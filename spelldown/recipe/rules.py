@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from spelldown.data.augment import AugmentSettings, MaskSettings
+from spelldown.data.augmenting.frames import AugmentSettings, MaskSettings
 from spelldown.data.batching import BatchingSettings
-from spelldown.data.corpora import ArraysSettings, CorpusSettings
+from spelldown.data.corpora import ArraysSettings, CorpusSettings, CutsSettings
 from spelldown.data.frontend import ArraysFrontendSettings, FrontendSettings
 from spelldown.model.listening.blocks import (
     BiLSTMSettings,
@@ -47,6 +47,59 @@ def frames_come_from_the_corpus(
             "frontend.kind: arrays takes its frames as they are",
             also=("data.kind",),
         )
+
+
+def sound_is_there_to_be_changed(
+    frontend: FrontendSettings, augment: AugmentSettings | None
+) -> Iterator[Clash]:
+    ready = isinstance(frontend, ArraysFrontendSettings)
+    if ready and augment is not None and augment.sound is not None:
+        yield Clash(
+            "augment.sound",
+            "recordings cannot be changed where frontend.kind arrays takes frames as they are; "
+            "augment.speed, warp and the masks change frames, mfcc and log-mel take recordings",
+            also=("frontend.kind",),
+        )
+
+
+def a_cache_keeps_what_is_made(data: CorpusSettings, frontend: FrontendSettings) -> Iterator[Clash]:
+    ready = isinstance(frontend, ArraysFrontendSettings)
+    if ready and isinstance(data, CutsSettings) and data.cache is not None:
+        yield Clash(
+            "data.cache",
+            "frames that come ready (frontend.kind arrays) need no cache; set it to null",
+            also=("frontend.kind",),
+        )
+
+
+def what_is_cached_stays_as_it_is(
+    data: CorpusSettings, augment: AugmentSettings | None
+) -> Iterator[Clash]:
+    if not isinstance(data, CutsSettings) or data.cache is None:
+        return
+    if augment is None or augment.sound is None:
+        return
+    for name in ("room", "noise", "volume"):
+        if getattr(augment.sound, name) is not None:
+            yield Clash(
+                f"augment.sound.{name}",
+                "it is another one each time, and frames in a cache are always the same; set "
+                "data.cache to null, or this (sound.speeds can be cached, each once)",
+                also=("data.cache",),
+            )
+
+
+def what_is_added_is_heard_in_the_run(
+    data: CorpusSettings, training: TrainingSettings
+) -> Iterator[Clash]:
+    for number, added in enumerate(data.also):
+        if added.until_epoch is not None and added.until_epoch > training.epochs:
+            yield Clash(
+                f"data.also.{number}.until_epoch",
+                f"{added.until_epoch} is more than the run's {training.epochs} epochs "
+                "(training.epochs); null is for all of them",
+                also=("training.epochs",),
+            )
 
 
 def ctc_needs_a_head(loss: LossSettings, ctc: CTCSettings | None) -> Iterator[Clash]:
@@ -143,9 +196,17 @@ def masks_hide_behind_the_mean(
             )
 
 
-def workers_keep_no_cache(batching: BatchingSettings) -> Iterator[Clash]:
+def workers_keep_no_cache(data: CorpusSettings, batching: BatchingSettings) -> Iterator[Clash]:
     usual = BatchingSettings.model_fields["cache_megabytes"].default  # as a resolved page states it
-    if batching.workers and batching.cache_megabytes not in (0, usual):
+    if batching.cache_megabytes in (0, usual):
+        return
+    if isinstance(data, CutsSettings) and data.cache is not None:
+        yield Clash(
+            "batching.cache_megabytes",
+            f"what is kept on disk (data.cache) is not kept in memory too; leave this at {usual}",
+            also=("data.cache",),
+        )
+    elif batching.workers:
         yield Clash(
             "batching.cache_megabytes",
             f"nothing is kept with workers, whose memory ends with the epoch; set batching.workers "
@@ -204,6 +265,10 @@ def _never_begun(training: TrainingSettings, starts: Mapping[str, int]) -> Itera
 
 RULES: tuple[Rule, ...] = (
     frames_come_from_the_corpus,
+    sound_is_there_to_be_changed,
+    a_cache_keeps_what_is_made,
+    what_is_cached_stays_as_it_is,
+    what_is_added_is_heard_in_the_run,
     ctc_needs_a_head,
     a_head_needs_ctc,
     speller_trains,

@@ -11,7 +11,7 @@ from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import CheckpointError, RecipeError, RunError, SpelldownError
 from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, remedies_in_use
 from spelldown.recipe.recipe import Recipe, read_recipe
-from spelldown.search.transcriber import Transcriber
+from spelldown.search.transcribing.transcriber import Transcriber
 from spelldown.training.run.checkpoint import load_weights, newest
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Tracker, tracker_for
@@ -108,6 +108,12 @@ def _trainer(
     parts = build_parts(recipe, vocabulary)
     for name, batches in (("train", parts.train), ("dev", parts.dev)):
         tracker.message(f"{name}: {batches.utterances} utterances, {batches.hours:.2f} h")
+        for more in batches.added:
+            heard = ", ".join(f"{more.share(epoch):.0%}" for epoch in (1, recipe.training.epochs))
+            tracker.message(
+                f"  of these, {len(more.cuts)} utterances are from {more.name}: {heard} of them "
+                "are heard in the first and the last epoch"
+            )
     if parts.problems:
         tracker.message(f"left out: {len(parts.problems)} problems, listed in {folder.left_out}")
     weights = sum(weight.numel() for weight in parts.recognizer.parameters())

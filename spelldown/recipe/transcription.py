@@ -1,79 +1,147 @@
-"""Spelling what has no transcript, file by file or as the hand-in of the course."""
+"""Spelling what has no transcript: recordings of any length, or the hand-in of the course."""
 
 import csv
 import io
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
+from spelldown.data.frontend import ArraysFrontendSettings
 from spelldown.errors import DataError
 from spelldown.recipe.evaluation import Progress
 from spelldown.recipe.run import Run
-from spelldown.search.transcriber import Failure, Item, Transcript, inputs
+from spelldown.search.transcribing.inputs import STANDARD_INPUT, Inputs, inputs
+from spelldown.search.transcribing.joined import Heard, Source, heard, seconds_of
+from spelldown.search.transcribing.sound.activity import detector
+from spelldown.search.transcribing.sound.microphone import Microphone, enter_pressed
+from spelldown.search.transcribing.sound.pauses import PauseSettings
+from spelldown.search.transcribing.sound.streams import copied
+from spelldown.search.transcribing.transcriber import Failure, Item, Transcript
 from spelldown.writing import write_whole
+
+Warn = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Warns nobody."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What was spelled of one input, or why nothing was (`error`, and then no text).
+class Asked:
+    """What is to be transcribed, with folders that could not be read."""
 
-    score: natural logarithm of the spelling's probability; ended: whether `<eos>` came before the
-    search's limit; seconds of speech
+    sources: tuple[Source, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def seconds(self) -> float:
+        """How long all files together say that they are; opens each, and so costs some time."""
+        files = (source.sound for source in self.sources)
+        return sum(seconds_of(file) or 0.0 for file in files if isinstance(file, Path))
+
+
+@contextmanager
+def asked_for(
+    paths: Sequence[Path | str], warn: Warn = silent, stdin: BinaryIO | None = None
+) -> Iterator[Asked]:
+    """The files in `paths`, folders and patterns, with `-` for what is read from `stdin` here.
+
+    `warn` is told of files that were passed over. Standard input is kept in a temporary file, so
+    that it is no burden on memory. Raises DataError for paths that are not there, or hold nothing
+    that could be transcribed.
     """
-
-    id: str
-    text: str | None
-    score: float | None = None
-    ended: bool | None = None
-    seconds: float | None = None
-    error: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON, without what is not known."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def line(self) -> str:
-        """The id and the text, with a tab between."""
-        return f"{self.id}\t{self.text}"
+    found = _found(paths, warn)
+    with tempfile.TemporaryDirectory(prefix="spelldown-") as folder:
+        sources = []
+        for item in found.items:
+            path, name = _file(item), str(item.source)
+            if path == STANDARD_INPUT:
+                if stdin is None:
+                    raise DataError("-: standard input is not to be read here")
+                path, name = _kept(stdin, Path(folder)), "standard input"
+            sources.append(Source(item.id, path, name))
+        yield Asked(tuple(sources), tuple(found.failures))
 
 
-def transcribe(
-    run: Run, paths: Sequence[Path], warn: Callable[[str], None] = lambda text: None
+def _kept(stdin: BinaryIO, folder: Path) -> Path:
+    """Standard input as a file: an array if it begins like one, else audio."""
+    path = folder / "stdin"
+    copied(stdin, path)
+    with path.open("rb") as file:
+        array = file.read(6) == b"\x93NUMPY"
+    return path.rename(folder / "stdin.npy") if array else path
+
+
+def microphone(run: Run, until: Callable[[], None] = enter_pressed) -> Asked:
+    """What is said until `until` returns: by default, until Enter is pressed.
+
+    Raises DataError if the run takes no sound, AudioError if there is no microphone.
+    """
+    frontend = run.recipe.frontend
+    if isinstance(frontend, ArraysFrontendSettings):
+        raise DataError(
+            f"{run.folder.path} takes frames that come ready (frontend kind arrays), no sound; a "
+            "run with frontend kind mfcc or log-mel can listen"
+        )
+    listening = Microphone(frontend.sample_rate, until)
+    return Asked((Source("microphone", lambda: listening, "the microphone"),))
+
+
+def transcribe(run: Run, paths: Sequence[Path | str], warn: Warn = silent) -> Iterator[Heard]:
+    """What was spelled of each file in `paths`, folders and patterns: `asked_for` and `spelled`."""
+    with asked_for(paths, warn) as asked:
+        yield from spelled(run, asked)
+
+
+def spelled(
+    run: Run,
+    asked: Asked,
+    settings: PauseSettings | None = None,
+    progress: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Heard]:
-    """What was spelled of each file in `paths` and of each in their folders, in order.
+    """What was spelled of each source, in order, as they get ready; those that failed, too.
 
-    `warn` is told of files that were passed over. Raises DataError for paths that are not there,
-    or hold nothing that could be transcribed.
+    Recordings longer than `settings.longest` are cut at pauses and joined again. `progress` is told
+    of seconds of sound that are done. Raises AudioError for a pause detector that is not installed.
     """
-    for found in run.transcriber.transcribe(_items(paths, warn)):
-        if isinstance(found, Failure):
-            yield Heard(found.id, None, error=found.error)
-        else:
-            yield Heard(found.id, found.text, found.score, found.ended, found.seconds)
+    settings = settings or PauseSettings()
+    if settings.kind != "auto":
+        detector(settings.kind, 16_000)  # is it there? Before anything is read
+    for failure in asked.failures:
+        yield Heard(failure.id, None, error=failure.error)
+    yield from heard(run.transcriber, asked.sources, settings, progress)
 
 
 def write_submission(
     run: Run,
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     file: Path,
     progress: Progress | None = None,
-    warn: Callable[[str], None] = lambda text: None,
+    warn: Warn = silent,
 ) -> int:
     """Writes the course's hand-in, `index,label` in the order of file names; how many it holds.
 
     Written whole or not at all. `warn` is told of files that were passed over. Raises DataError if
     any input cannot be spelled or is there twice: each line's index is its place among all.
     """
-    items = sorted(_items(paths, warn), key=lambda item: (_file(item).name, _file(item)))
+    found = _found(paths, warn)
+    closed = [f"{failure.id}: {failure.error}" for failure in found.failures]
+    if closed or any(_file(item) == STANDARD_INPUT for item in found.items):
+        raise DataError(
+            "a hand-in has one line a file, and not all can be read:",
+            closed or ["-: standard input has no file name"],
+        )
+    items = sorted(found.items, key=lambda item: (_file(item).name, _file(item)))
     times = Counter(_file(item).resolve() for item in items)
     if twice := [str(path) for path, count in times.items() if count > 1]:
         raise DataError(
             f"asked for twice; a hand-in has one line a file, {file} not written", twice
         )
-    spelled = run.transcriber.transcribe(items)
-    results = list(progress(spelled, len(items)) if progress else spelled)
+    done = run.transcriber.transcribe(items)
+    results = list(progress(done, len(items)) if progress else done)
     failures = [f"{found.id}: {found.error}" for found in results if isinstance(found, Failure)]
     if failures:
         raise DataError(
@@ -95,11 +163,11 @@ def _file(item: Item) -> Path:
     return item.source
 
 
-def _items(paths: Sequence[Path], warn: Callable[[str], None]) -> list[Item]:
-    items, unknown = inputs(paths)
-    if unknown:
+def _found(paths: Sequence[Path | str], warn: Warn) -> Inputs:
+    found = inputs(paths)
+    if unknown := found.unknown:
         some = ", ".join(map(str, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
         warn(f"passed over {len(unknown)} files that are neither .npy nor audio: {some}")
-    if not items:
+    if not found.items and not found.failures:
         raise DataError(f"nothing to transcribe in {', '.join(map(str, paths))}")
-    return items
+    return found

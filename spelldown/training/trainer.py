@@ -207,7 +207,9 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Makes the epoch's updates from where progress stands, until a stop is wished for."""
         progress, minutes = self.progress, self.settings.checkpoint_minutes
+        began = time.monotonic()
         batches = self.train.count(progress.epoch)
+        self.sums.waited(time.monotonic() - began)
         self.tracker.epoch_begins(progress.epoch, self.settings.epochs, batches, progress.batch)
         for group in self._groups(batches):
             self._update(group, batches)
@@ -240,9 +242,7 @@ class Trainer:
         while True:
             began = time.monotonic()
             group = next(groups, None)
-            waited = time.monotonic() - began
-            self.sums.waiting += waited
-            self.sums.seconds += waited
+            self.sums.waited(time.monotonic() - began)
             if group is None:
                 return
             yield group
@@ -314,6 +314,8 @@ class Trainer:
         )
         self.run.append_metrics(record)
         self.tracker.validated(record)
+        if waited := self.sums.wait_worth_telling():
+            self.tracker.message(f"{waited}: {self.train.quicker()}")
         if verdict.state != before and before is not None:
             self.tracker.message(f"attention is {verdict}")
         return verdict

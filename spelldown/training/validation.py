@@ -157,7 +157,7 @@ class Validation:
             findings.weights.append(found.weights)
             findings.ended.append(found.ended)
         if place in self.pictured:
-            letters = [self.vocabulary.symbols[symbol] for symbol in found.symbols]
+            letters = self.vocabulary.letters(found.symbols)
             letters += [self.vocabulary.symbols[EOS]] * found.ended
             findings.shown.append(Shown(id, tuple(letters), found.weights))
 

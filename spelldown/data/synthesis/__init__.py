@@ -1,11 +1,17 @@
-"""A small spoken corpus made on the spot, so that a fresh machine has something to learn from.
+"""Spoken corpora made on the spot: for a fresh machine to learn from, and beside real speech.
 
-sentences.py  what is said: a closed little language with far more sentences than words
-voices.py     who says it, and who is kept for testing
-espeak.py     eSpeak NG in a process of its own
-corpus.py     recordings and manifests
+texts.py        what is said: a file of sentences, less those that must stay unheard
+planning.py     who says what, how: utterances drawn from settings and a seed
+engines/        what can speak
+sound.py        from what an engine gives to a recording
+corpus.py       recordings and manifests
+synthetic.py    all of these in a row: `spelldown prepare synthetic`
+
+demo_corpus.py  the demo's corpus, with
+sentences.py    a closed little language with far more sentences than words
+voices.py       eSpeak NG's voices, and who is kept for testing
 """
 
-from spelldown.data.synthesis.corpus import SynthesisSettings, make_demo_corpus
+from spelldown.data.synthesis.demo_corpus import DemoCorpusSettings, make_demo_corpus
 
-__all__ = ["SynthesisSettings", "make_demo_corpus"]
+__all__ = ["DemoCorpusSettings", "make_demo_corpus"]

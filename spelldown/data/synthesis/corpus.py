@@ -1,8 +1,8 @@
-"""The demo's corpus: recordings and lhotse manifests, made in seconds, whole or not at all.
+"""A spoken corpus in a folder: recordings and lhotse manifests, whole or not there.
 
-DIR/train.jsonl.gz, dev.jsonl.gz, test.jsonl.gz     cuts; paths relative to DIR
-DIR/audio/<part>/<utterance>.wav                    16 kHz, 16 bit, mono
-DIR/corpus.json                                     what it was made from
+OUT/<part>.jsonl.gz     cuts; paths relative to OUT
+OUT/audio/<part>/...    one recording an utterance: 16 bit, mono
+OUT/corpus.json         what it is made from, written first
 """
 
 import gzip
@@ -10,282 +10,317 @@ import io
 import json
 import shutil
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import inf, isfinite
 from pathlib import Path
-from random import Random
-from typing import Annotated, Any
+from typing import Any
 
-import numpy as np
 import soundfile
-import soxr
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
-from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spelldown.data.synthesis import voices
-from spelldown.data.synthesis.engine import Engine, Request, find_engine
-from spelldown.data.synthesis.sentences import draw_sentences
+from spelldown.data.checks import Problem
+from spelldown.data.recordings import UNREADABLE
+from spelldown.data.synthesis.engines.speaking import Engine, Request
+from spelldown.data.synthesis.sound import Take, record
 from spelldown.errors import DataError
-from spelldown.settings import Settings
 from spelldown.writing import write_whole
 
-SAMPLE_RATE = 16000
-PARTS = ("train", "dev", "test")
 ABOUT = "corpus.json"
-VERSION = 1  # of what is said and how: other corpora are made anew
-
-
-def _least_first(span: tuple[int, int]) -> tuple[int, int]:
-    if span[0] > span[1]:
-        raise ValueError(f"{list(span)} is not [least, most]")
-    return span
-
-
-Span = Annotated[tuple[int, int], AfterValidator(_least_first)]
-
-
-class SynthesisSettings(Settings):
-    """How much is said, how differently, and how cleanly.
-
-    train, dev, test: utterances; no sentence occurs twice, no voice in two parts.
-    rate: words a minute; pitch, intonation: eSpeak NG's 0 to 99. These and the next two are
-        [least, most], drawn for every utterance.
-    loudness: of the whole recording, in dB below full scale (root mean square).
-    noise: white noise, in dB below the speech.
-    processes: engines at work at the same time.
-    """
-
-    train: int = Field(2000, ge=1)
-    dev: int = Field(120, ge=1)
-    test: int = Field(200, ge=1)
-    rate: Span = (105, 150)
-    pitch: Span = (35, 65)
-    intonation: Span = (35, 65)
-    loudness: Span = (-30, -20)
-    noise: Span = (25, 45)
-    seed: int = Field(1, ge=0)
-    processes: int = Field(2, ge=1)
+AT_ONCE = 8  # utterances under way for each process, so that none waits for a slow one
+IN_A_ROW = 20  # failures after which the engine itself must be broken
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording to be made: who says what, and where it goes."""
+    """One recording to be made: who says what, how, and where it goes."""
 
     id: str
-    part: str
     speaker: str
+    language: str
+    text: str
+    path: str
     request: Request
-    loudness: float
-    noise: float
-    seed: int
-
-    @property
-    def path(self) -> str:
-        return f"audio/{self.part}/{self.id}.wav"
+    take: Take
+    sample_rate: int = 16000
 
 
-def make_demo_corpus(out: Path, settings: SynthesisSettings | None = None) -> None:
-    """Makes the corpus in the folder `out`, or says that it is there already.
+@dataclass(frozen=True)
+class Share:
+    """A part of the corpus: its utterances in order, taken until they last `seconds`.
 
-    Can be interrupted at any moment and started again: finished recordings are kept, and the
-    manifests are written when all is there. A corpus of other settings is replaced.
-
-    Raises DataError when no engine is installed (with the command that installs one), when the
-    engine lacks the voices, or when `out` holds something else.
+    count: how many there are, where that is known.
     """
-    settings = settings or SynthesisSettings()
-    console = Console(stderr=True)
-    if _is_there(out, settings):
-        console.print(f"The corpus is there already: {out}")
-        return
-    start = find_engine()
-    with start() as engine:
-        about = _about(settings, engine.version)
-        utterances = plan(settings, engine.voices)
-    _prepare(out, about)
-    began = time.monotonic()
-    seconds = _record(out, utterances, settings.processes, start, console)
-    for part in PARTS:
-        cuts = [_cut(u, seconds[u.id]) for u in utterances if u.part == part]
-        write_whole(out / f"{part}.jsonl.gz", _manifest(cuts))
-    console.print(
-        f"Made {len(utterances):,} utterances, {sum(seconds.values()) / 60:.0f} minutes of speech, "
-        f"in {time.monotonic() - began:.0f} seconds: {out}"
-    )
+
+    name: str
+    utterances: Iterable[Utterance]
+    seconds: float = inf
+    count: int | None = None
 
 
-def plan(settings: SynthesisSettings, engine_voices: frozenset[str]) -> list[Utterance]:
-    """Every utterance of the corpus; the same for the same settings and voices."""
-    random = Random(settings.seed)
-    counts = {"test": settings.test, "dev": settings.dev, "train": settings.train}
-    sentences = iter(draw_sentences(sum(counts.values()), random))
-    accents = [accent for accent in voices.ACCENTS if accent in engine_voices]
-    utterances = []
-    for part, count in counts.items():
-        cast = _cast(part, engine_voices)
-        for number in range(count):
-            variant = cast[number % len(cast)]
-            request = Request(
-                text=next(sentences),
-                voice=voices.identifier(random.choice(accents), variant),
-                rate=random.randint(*settings.rate),
-                pitch=random.randint(*settings.pitch),
-                intonation=random.randint(*settings.intonation),
-            )
-            utterance = Utterance(
-                id=f"{variant}-{number:04d}",
-                part=part,
-                speaker=variant,
-                request=request,
-                loudness=random.uniform(*settings.loudness),
-                noise=random.uniform(*settings.noise),
-                seed=random.getrandbits(32),
-            )
-            utterances.append(utterance)
-    return utterances
+@dataclass
+class Made:
+    """What a part has become."""
+
+    utterances: int = 0
+    seconds: float = 0.0
+    left_out: list[Problem] = field(default_factory=list)
+    paths: set[str] = field(default_factory=set)
+    speakers: set[str] = field(default_factory=set)
 
 
-def _cast(part: str, engine_voices: frozenset[str]) -> list[str]:
-    """The variants of a part that the engine has."""
-    wanted = {"train": voices.TRAIN, "dev": voices.DEV, "test": voices.TEST}[part]
-    least = voices.LEAST_TRAIN if part == "train" else voices.LEAST_HELD_OUT
-    cast = [variant for variant in wanted if f"!v/{variant}" in engine_voices]
-    if len(cast) < least or not any(accent in engine_voices for accent in voices.ACCENTS):
-        raise DataError(
-            f"this eSpeak NG has {len(cast)} of the {len(wanted)} {part} voices; at least {least} "
-            "are needed, and an English accent: install a newer one, or espeakng-loader"
-        )
-    return cast
-
-
-# --- recordings
-
-
-def _record(
+def make_corpus(
     out: Path,
-    utterances: list[Utterance],
-    processes: int,
+    shares: Sequence[Share],
     start: Callable[[], Engine],
+    processes: int,
     console: Console,
-) -> dict[str, float]:
-    """Makes the recordings that are not there yet; gives the seconds of all, by id."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    seconds: dict[str, float] = {}
-    stop = threading.Event()
-    with (
-        Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress,
-        ThreadPoolExecutor(processes) as pool,
-    ):
-        task = progress.add_task("speaking", total=len(utterances))
+    leave_out: bool = False,
+) -> dict[str, Made]:
+    """Makes the recordings that are not there yet, then the manifests; gives each part's size.
 
-        def work(share: list[Utterance]) -> None:
-            with start() as engine:
-                for utterance in share:
-                    if stop.is_set():
-                        return
-                    seconds[utterance.id] = _record_one(out, utterance, engine)
-                    progress.advance(task)
+    Can be interrupted at any moment and called again: finished recordings are kept, and the result
+    is the same to the byte. Each of the `processes` threads has an engine of its own, and with all
+    engines an utterance depends on its request alone.
 
-        # Threads that wait, each for a process that speaks.
-        shares = [pool.submit(work, utterances[i::processes]) for i in range(processes)]
-        try:
-            for share in shares:
-                share.result()
-        finally:
-            stop.set()  # after an error or Ctrl-C the others end with their utterance
-    return seconds
-
-
-def _record_one(out: Path, utterance: Utterance, engine: Engine) -> float:
-    """The seconds of one recording, made unless it is there."""
-    path = out / utterance.path
-    if path.exists():
-        return float(soundfile.info(path).duration)
-    spoken = engine.speak(utterance.request)
-    samples = _in_a_room(spoken, engine.sample_rate, utterance)
-    recording = io.BytesIO()
-    soundfile.write(recording, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    write_whole(path, recording.getvalue(), lasting=False)
-    return len(samples) / SAMPLE_RATE
-
-
-def _in_a_room(spoken: NDArray[np.int16], sample_rate: int, utterance: Utterance) -> Any:
-    """The speech as a recording (N,) float32: at our rate, at its loudness, in its noise."""
-    samples = soxr.resample(spoken.astype(np.float32) / 2**15, sample_rate, SAMPLE_RATE)
-    power = float(np.mean(np.square(samples))) if len(samples) else 0.0
-    if power < 1e-8:
-        raise DataError(f"eSpeak NG was silent as {utterance.request.voice!r}")
-    gain = 10 ** (utterance.loudness / 20) / np.sqrt(power)
-    gain = min(gain, 0.95 / float(np.abs(samples).max()))
-    noise = np.random.default_rng(utterance.seed).standard_normal(len(samples), dtype=np.float32)
-    noise *= np.sqrt(power) * 10 ** (-utterance.noise / 20)
-    return (gain * (samples + noise)).clip(-1, 1)
-
-
-# --- the folder
-
-
-def _about(settings: SynthesisSettings, engine_version: str) -> dict[str, Any]:
-    """What the corpus is made from, as it stands in its folder."""
-    wanted = settings.model_dump(mode="json", exclude={"processes"})
-    return {"version": VERSION, "engine": f"eSpeak NG {engine_version}", "settings": wanted}
-
-
-def _found(out: Path) -> dict[str, Any]:
-    """What the corpus in `out` was made from; empty when there is none."""
+    leave_out: an utterance that cannot be spoken is left out, and is not an error.
+    """
+    made: dict[str, Made] = {}
+    studio = _Studio(out, start)
+    manifests: dict[str, Path] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[so_far]}"))
     try:
-        found = json.loads((out / ABOUT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        with (
+            Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress,
+            ThreadPoolExecutor(processes) as pool,
+        ):
+            try:
+                for share in shares:
+                    spoken = _in_order(pool, studio, share, processes, leave_out)
+                    shown = _shown(progress, share, spoken)
+                    manifest = out / f".{share.name}.jsonl.gz.partial"
+                    manifests[share.name] = manifest
+                    made[share.name] = _write_manifest(manifest, shown)
+            finally:
+                studio.stop()
+        for name, manifest in manifests.items():
+            _sweep(out / "audio" / name, made[name].paths, out)
+            manifest.replace(out / f"{name}.jsonl.gz")
+    except KeyboardInterrupt:
+        console.print(f"stopped; what is spoken stays in {out}: the same command goes on from here")
+        raise
+    finally:
+        studio.end()
+        for manifest in manifests.values():
+            manifest.unlink(missing_ok=True)
+    return made
 
 
-def _is_there(out: Path, settings: SynthesisSettings) -> bool:
-    found = _found(out)
-    wanted = _about(settings, "") | {"engine": found.get("engine")}  # any engine's is as good
-    return found == wanted and all((out / f"{part}.jsonl.gz").is_file() for part in PARTS)
+class _Studio:
+    """Where recordings are made: an engine for each thread, ended together."""
+
+    def __init__(self, out: Path, start: Callable[[], Engine]) -> None:
+        self._out, self._start = out, start
+        self._mine = threading.local()
+        self._engines: set[Engine] = set()
+        self._stopped = threading.Event()
+
+    def seconds(self, utterance: Utterance) -> float:
+        """The seconds of one recording, made unless it is there."""
+        path = self._out / utterance.path
+        try:
+            return float(soundfile.info(path).duration)
+        except UNREADABLE:
+            pass  # not there, or cut off by a power failure
+        recording = io.BytesIO()
+        rate = utterance.sample_rate
+        try:
+            speech = self._engine().speak(utterance.request)
+            samples = record(speech, utterance.take, rate, len(utterance.text))
+        except DataError as error:
+            self._leave()
+            who = f"as {utterance.request.voice!r}"
+            raise DataError(f"{utterance.request.text!r} {who}: {error.summary}") from error
+        kind = path.suffix[1:].upper()
+        soundfile.write(recording, samples, rate, format=kind, subtype="PCM_16")
+        try:
+            write_whole(path, recording.getvalue(), lasting=False)
+        except OSError as error:
+            raise _DiskError(f"{path}: {error.strerror}; the same command goes on") from error
+        return len(samples) / rate
+
+    def _engine(self) -> Engine:
+        if self._stopped.is_set():
+            raise DataError("stopped")
+        if getattr(self._mine, "engine", None) is None:
+            self._mine.engine = self._start().__enter__()
+            self._engines.add(self._mine.engine)
+        engine: Engine = self._mine.engine
+        return engine
+
+    def _leave(self) -> None:
+        """Ends this thread's engine, which may be broken; the next utterance gets a new one."""
+        engine, self._mine.engine = getattr(self._mine, "engine", None), None
+        if engine is not None:
+            self._engines.discard(engine)
+            engine.__exit__(None, None, None)
+
+    def stop(self) -> None:
+        """Lets no thread go on: what is being spoken is not finished."""
+        self._stopped.set()
+        for engine in list(self._engines):
+            engine.close()
+
+    def end(self) -> None:
+        """Tidies up behind all engines, when no thread uses them any more."""
+        while self._engines:
+            self._engines.pop().__exit__(None, None, None)
 
 
-def _prepare(out: Path, about: dict[str, Any]) -> None:
-    """Empties `out` of a corpus made from something else, and makes the folders."""
-    if _found(out) != about:
-        if out.exists() and any(out.iterdir()) and not (out / ABOUT).exists():
-            raise DataError(f"{out} holds something else than a corpus of ours; name a new folder")
-        for part in PARTS:
-            (out / f"{part}.jsonl.gz").unlink(missing_ok=True)
-        if (out / "audio").exists():
-            shutil.rmtree(out / "audio")
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / ABOUT, json.dumps(about, indent=2) + "\n")
-    for part in PARTS:
-        (out / "audio" / part).mkdir(parents=True, exist_ok=True)
+class _DiskError(DataError):
+    """A recording that cannot be written: no fault of the sentence."""
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, studio: _Studio, share: Share, processes: int, leave_out: bool
+) -> Iterator[tuple[Utterance, float | Problem]]:
+    """Each utterance with its seconds, in order, until they are enough; the next are under way."""
+    under_way: deque[tuple[Utterance, Future[float]]] = deque()
+    coming = iter(share.utterances)
+    total, failures = 0.0, 0
+    try:
+        while total < share.seconds:
+            while len(under_way) < AT_ONCE * processes:
+                utterance = next(coming, None)
+                if utterance is None:
+                    break
+                under_way.append((utterance, pool.submit(studio.seconds, utterance)))
+            if not under_way:
+                return
+            utterance, future = under_way.popleft()
+            try:
+                seconds = future.result()
+            except _DiskError:
+                raise
+            except DataError as error:
+                failures += 1
+                if not leave_out or failures == IN_A_ROW:
+                    raise
+                yield utterance, Problem(utterance.id, utterance.path, error.summary)
+            else:
+                total, failures = total + seconds, 0
+                yield utterance, seconds
+    finally:
+        for _, future in under_way:
+            future.cancel()
+
+
+def _shown(
+    progress: Progress, share: Share, spoken: Iterator[tuple[Utterance, float | Problem]]
+) -> Iterator[tuple[Utterance, float | Problem]]:
+    """The same, with a progress bar over the seconds that are wanted, or the utterances."""
+    by_time = isfinite(share.seconds)
+    total = share.seconds if by_time else share.count
+    task = progress.add_task(f"speaking {share.name}", total=total, so_far="")
+    seconds = 0.0
+    for number, (utterance, result) in enumerate(spoken, 1):
+        seconds += 0.0 if isinstance(result, Problem) else result
+        of = f"/{share.seconds / 3600:.2f}" if by_time else ""
+        many = f"{number:,} utterances" if by_time or not total else f"{number:,}/{total:,}"
+        progress.update(
+            task,
+            completed=seconds if by_time else number,
+            so_far=f"{many}, {seconds / 3600:.2f}{of} h",
+        )
+        yield utterance, result
+    progress.update(task, total=progress.tasks[task].completed)
+
+
+def _write_manifest(path: Path, spoken: Iterator[tuple[Utterance, float | Problem]]) -> Made:
+    """The cuts as lhotse writes them, a line each; the same bytes for the same cuts."""
+    made = Made()
+    with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+        for utterance, result in spoken:
+            if isinstance(result, Problem):
+                made.left_out.append(result)
+                continue
+            line = json.dumps(_cut(utterance, result).to_dict(), ensure_ascii=False)
+            packed.write(f"{line}\n".encode())
+            made.utterances += 1
+            made.seconds += result
+            made.paths.add(utterance.path)
+            made.speakers.add(utterance.speaker)
+    return made
+
+
+def _sweep(folder: Path, wanted: set[str], out: Path) -> None:
+    """Removes what an interrupted or a longer corpus left: recordings that no manifest lists."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.relative_to(out).as_posix() not in wanted:
+            path.unlink()
 
 
 def _cut(utterance: Utterance, seconds: float) -> MonoCut:
     """The manifest's entry, with a path relative to the corpus' folder."""
-    count = round(seconds * SAMPLE_RATE)
+    rate = utterance.sample_rate
     source = AudioSource("file", [0], utterance.path)
     spoken = SupervisionSegment(
         utterance.id,
         utterance.id,
         0.0,
         seconds,
-        text=utterance.request.text,
-        language="English",
+        text=utterance.text,
+        language=utterance.language or None,
         speaker=utterance.speaker,
         custom={"voice": utterance.request.voice},
     )
-    recording = Recording(utterance.id, [source], SAMPLE_RATE, count, seconds)
+    recording = Recording(utterance.id, [source], rate, round(seconds * rate), seconds)
     return MonoCut(utterance.id, 0.0, seconds, 0, supervisions=[spoken], recording=recording)
 
 
-def _manifest(cuts: Sequence[MonoCut]) -> bytes:
-    """The cuts as lhotse writes them, a line each; the same bytes for the same cuts."""
-    lines = "".join(json.dumps(cut.to_dict(), ensure_ascii=False) + "\n" for cut in cuts)
-    return gzip.compress(lines.encode(), mtime=0)
+# --- the folder
+
+
+def what_it_is_made_from(out: Path) -> dict[str, Any]:
+    """What the corpus in `out` is made from; empty when there is none."""
+    try:
+        found = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def open_folder(out: Path, about: dict[str, Any], replace: bool) -> None:
+    """Makes the folder one of a corpus that is made from `about`.
+
+    A corpus that is made from something else is taken away if `replace`, else it is an error; what
+    is no corpus of ours is always one.
+    """
+    found = what_it_is_made_from(out)
+    if found != about:
+        if out.exists() and any(out.iterdir()) and not found:
+            raise DataError(f"{out} holds something else than a corpus of ours; name a new folder")
+        if found and not replace:
+            raise DataError(
+                f"{out} is made otherwise; name a new folder, or delete that one",
+                list(_differences(found, about)),
+            )
+        for manifest in out.glob("*.jsonl.gz"):
+            manifest.unlink()
+        if (out / "audio").exists():
+            shutil.rmtree(out / "audio")
+        write_whole(out / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        before, now = (json.dumps(one, ensure_ascii=False) for one in (old, new))
+        yield f"{name}: {before} there, {now} now"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.lengths import reduced
+from spelldown.model.lengths import Real, reduced
 
 
 class Block(nn.Module):
@@ -28,13 +28,16 @@ class LockedDropout(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Frames (B, T, D), each utterance with the same units dropped at every frame."""
+    def forward(self, frames: Tensor, real: Real | None = None) -> Tensor:
+        """Frames (B, T, D), or the rows (N, D) of a batch's real ones.
+
+        Each utterance has the same units dropped at every frame.
+        """
         if not self.training or self.rate == 0:
             return frames
-        keep = 1 - self.rate
-        mask = frames.new_empty(frames.shape[0], 1, frames.shape[2]).bernoulli_(keep)
-        return frames * mask.div_(keep)
+        keep, batch = 1 - self.rate, frames.shape[0] if real is None else real.shape[0]
+        mask = frames.new_empty(batch, frames.shape[-1]).bernoulli_(keep).div_(keep)
+        return frames * (mask[:, None] if real is None else mask[real.owners])
 
 
 Activation = Callable[[Tensor], Tensor]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spelldown.model.lengths import Real, mask_of, reduced
+from spelldown.model.lengths import Joined, Real, mask_of, reduced
 from spelldown.model.listening.block import ACTIVATIONS, Activation, Block, LockedDropout
 from spelldown.model.listening.normalisation import Norm, make_norm
+from spelldown.model.precision import product_dtype
 from spelldown.settings import Settings
 
 
 class _Convolution(nn.Module):
-    """A 1-D convolution over (B, T, D) that hears silence beyond each utterance's end."""
+    """A 1-D convolution over the real frames of a batch; it hears silence beyond each utterance."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> None:
         super().__init__()
@@ -25,21 +27,67 @@ class _Convolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch's own convolutions
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        lengths = reduced(lengths, self.stride)
+    def forward(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (N, D) of real frames, with lengths (B,) -> rows (M, E), with reduced lengths."""
         if self.kernel == 1 and self.stride == 1:  # a linear map is quicker
-            return functional.linear(frames, self.weight[:, :, 0]), lengths
-        # An image of one row, channels last: the kernel reads (B, T, D) as it lies in memory.
-        image = frames.transpose(1, 2)[:, :, None]
-        image = functional.conv2d(
-            image,
-            self.weight[:, :, None],
-            None,
-            (1, self.stride),
-            (0, self.kernel // 2),
-            groups=self.groups,
+            return functional.linear(rows, self.weight[:, :, 0]), lengths
+        product = product_dtype(rows)
+        joined = Joined(lengths, self.kernel // 2, self.stride)
+        heard = _Convolve.apply(
+            joined.enter(rows.to(product)), self.weight.to(product), self.stride, self.groups
         )
-        return image[:, :, 0].transpose(1, 2), lengths
+        return joined.leave(heard), reduced(lengths, self.stride)
+
+
+class _Convolve(torch.autograd.Function):
+    """Rows (S, I) of one long utterance, weight (O, I / groups, K) -> rows (S / stride, O).
+
+    The weight's gradient is one product a tap: oneDNN's own takes three times as long over a
+    single long utterance in float32, and as long in bfloat16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, stride: int, groups: int) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.stride, ctx.groups = stride, groups
+        reach = weight.shape[2] // 2
+        heard = functional.conv2d(
+            _image(rows), weight[:, :, None], None, (1, stride), (0, reach), groups=groups
+        )
+        return heard[0, :, 0].t()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        rows, weight = ctx.saved_tensors
+        by_taps = ctx.groups == 1
+        wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1] and not by_taps, False]
+        d_rows = d_weight = None
+        if any(wanted):
+            d_image, d_taps, _ = torch.ops.aten.convolution_backward(
+                _image(gradient.contiguous()), _image(rows), weight[:, :, None], None,
+                [1, ctx.stride], [0, weight.shape[2] // 2], [1, 1], False, [0, 0], ctx.groups,
+                wanted,
+            )  # fmt: skip
+            d_rows = d_image[0, :, 0].t() if wanted[0] else None
+            d_weight = d_taps[:, :, 0] if wanted[1] else None
+        if ctx.needs_input_grad[1] and by_taps:
+            taps = [_seen(rows, tap - weight.shape[2] // 2, ctx.stride, gradient)
+                    for tap in range(weight.shape[2])]  # fmt: skip
+            d_weight = torch.stack(taps, 2)
+        return d_rows, d_weight, None, None
+
+
+def _image(rows: Tensor) -> Tensor:
+    """Rows (S, D) as an image of one row, channels last: kernels read it as it lies in memory."""
+    return rows[None, None].permute(0, 3, 1, 2)
+
+
+def _seen(rows: Tensor, shift: int, stride: int, gradient: Tensor) -> Tensor:
+    """Gradient (O, I) of the tap that sees the frame `shift` from where the kernel stands."""
+    first = max(0, -(shift // stride))  # the first place from which it sees a frame at all
+    seen = rows[first * stride + shift :: stride][: max(0, len(gradient) - first)]
+    return gradient[first : first + len(seen)].t() @ seen
 
 
 class ConvSettings(Settings):
@@ -81,14 +129,17 @@ class Conv(Block):
         self.activation: Activation = ACTIVATIONS[settings.activation]
         self.dropout = LockedDropout(settings.dropout)
         self.output_width = settings.widths[-1]
+        self.strides = settings.strides
         self.reduction = math.prod(settings.strides)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            frames, lengths = layer(frames, lengths)
-            real = Real(mask_of(lengths, frames.shape[1]))
-            frames = self.dropout(real.frames(self.activation(norm(real.rows(frames)))))
-        return frames, lengths
+        real = Real(mask_of(lengths, frames.shape[1]))
+        rows = real.rows(frames)
+        for layer, norm, stride in zip(self.layers, self.norms, self.strides, strict=True):
+            rows, lengths = layer(rows, lengths)
+            real = real.after(lengths, stride)
+            rows = self.dropout(self.activation(norm(rows)), real)
+        return real.frames(rows), lengths
 
 
 class MobileSettings(Settings):
@@ -140,12 +191,14 @@ class Mobile(Block):
         self.reduction = math.prod(stage[3] for stage in settings.stages)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        for part in self.parts:
-            frames, lengths = part(frames, lengths)
-        frames, lengths = self.head(frames, lengths)
         real = Real(mask_of(lengths, frames.shape[1]))
-        frames = real.frames(functional.relu6(self.norm(real.rows(frames))))
-        return self.dropout(frames), lengths
+        rows = real.rows(frames)
+        for part in self.parts:
+            rows, lengths = part(rows, lengths)
+        rows, lengths = self.head(rows, lengths)
+        real = real.after(lengths, self.reduction)
+        rows = self.dropout(functional.relu6(self.norm(rows)), real)
+        return real.frames(rows), lengths
 
 
 class _Separable(nn.Module):
@@ -169,16 +222,14 @@ class _Separable(nn.Module):
         self.linear_end = expansion > 0
         self.residual = expansion > 0 and stride == 1 and inputs == outputs
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        entered = frames
+    def forward(self, rows: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        entered = rows
         for i, (layer, norm) in enumerate(zip(self.layers, self.norms, strict=True)):
-            frames, lengths = layer(frames, lengths)
-            real = Real(mask_of(lengths, frames.shape[1]))
-            rows = norm(real.rows(frames))
+            rows, lengths = layer(rows, lengths)
+            rows = norm(rows)
             if not self.linear_end or i + 1 < len(self.layers):
                 rows = functional.relu6(rows)
-            frames = real.frames(rows)
-        return (entered + frames if self.residual else frames), lengths
+        return (entered + rows if self.residual else rows), lengths
 
 
 def _check_convolution(kernel: int, widths: tuple[int, ...], strides: tuple[int, ...]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spelldown.model.lengths import Real, in_groups, mask_of, reversed_within, silence
+from spelldown.model.lengths import Real, Stairs, mask_of
 from spelldown.model.listening.block import Block, LockedDropout
 from spelldown.model.listening.normalisation import Norm, make_norm
 from spelldown.model.precision import product_dtype
@@ -36,31 +37,53 @@ class BiLSTMSettings(_RecurrentSettings):
 
 
 class _LSTM(nn.LSTM):
-    """One direction of one layer, (B, T, I) -> (B, T, D), in the precision of products here.
-
-    The weights are rounded on the way in, so that float32 masters get their gradients.
-    """
+    """One direction of one layer over `Stairs`, in the precision of products here."""
 
     def __init__(self, inputs: int, width: int) -> None:
-        super().__init__(inputs, width, batch_first=True)
+        super().__init__(inputs, width)
 
-    def forward(self, frames: Tensor) -> Tensor:  # type: ignore[override]
-        dtype = product_dtype(frames)
-        weights = [weight.to(dtype) for weight in self.parameters()]
-        state = frames.new_zeros(1, frames.shape[0], self.hidden_size, dtype=dtype)
-        with torch.autocast(frames.device.type, enabled=False):
-            output: Tensor = torch.lstm(
-                frames.to(dtype), (state, state), weights, True, 1, 0.0, self.training, False, True
-            )[0]
-        return output
+    def forward(  # type: ignore[override]
+        self, stairs: Tensor, flights: list[tuple[int, int]]
+    ) -> Tensor:
+        """(S, I) -> (S, D). The state goes on from flight to flight, without those that ended."""
+        dtype = product_dtype(stairs)
+        lent = [_Lent.apply(weight, dtype, len(flights)) for weight in self.parameters()]
+        parts = stairs.to(dtype).split([steps * rows for steps, rows in flights])
+        hidden = cell = stairs.new_zeros(1, flights[0][1], self.hidden_size, dtype=dtype)
+        heard = []
+        with torch.autocast(stairs.device.type, enabled=False):
+            for part, (steps, rows), *weights in zip(parts, flights, *lent, strict=True):
+                output, hidden, cell = torch.lstm(
+                    part.view(steps, rows, -1), (hidden[:, :rows], cell[:, :rows]), weights,
+                    True, 1, 0.0, self.training, False, False,
+                )  # fmt: skip
+                heard.append(output.flatten(0, 1))
+        return torch.cat(heard)
+
+
+class _Lent(torch.autograd.Function):
+    """A weight rounded once for several users, whose gradients are summed in its own precision."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, dtype: torch.dtype, users: int) -> tuple[Tensor, ...]:
+        ctx.dtype = weight.dtype
+        rounded = weight.to(dtype, copy=True)
+        return tuple(rounded.view_as(rounded) for _ in range(users))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        total = gradients[0].to(ctx.dtype, copy=True)
+        for gradient in gradients[1:]:
+            total += gradient
+        return total, None, None
 
 
 class BiLSTM(Block):
     """LSTM layers in both directions, never packed.
 
-    A packed sequence misses the processor's fused kernel and is several times slower. Padded
-    frames come after an utterance's own, so the forward direction never hears them in time; the
-    backward direction runs over a copy reversed within each length, and so does not either.
+    A packed sequence misses the processor's fused kernel and is several times slower. What padding
+    `Stairs` leave comes after an utterance's own frames in both directions, too late to be heard.
     """
 
     def __init__(self, settings: _RecurrentSettings, input_width: int) -> None:
@@ -73,24 +96,19 @@ class BiLSTM(Block):
         between = settings.dropout if settings.dropout_after == "layer" else 0.0
         rates = [between] * (settings.layers - 1) + [settings.dropout]
         self.dropouts = nn.ModuleList(map(LockedDropout, rates))
-        self.batch_norm = settings.norm == "batch"
 
     def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        frames = frames.to(product_dtype(frames))
-        if self.batch_norm:  # its statistics are the whole batch's
-            return self._listen(frames, lengths), lengths
-        return in_groups(self._listen, frames, lengths), lengths
-
-    def _listen(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        real = Real(mask_of(lengths, frames.shape[1]))
+        stairs = Stairs(lengths)
+        rows = real.rows(frames.to(product_dtype(frames)))
         parts = zip(self.ahead, self.back, self.norms, self.dropouts, strict=True)
         for ahead, back, norm, dropout in parts:
-            backwards = back(reversed_within(frames, lengths))
-            frames = torch.cat([ahead(frames), reversed_within(backwards, lengths)], 2)
-            if not isinstance(norm, nn.Identity):
-                real = Real(mask_of(lengths, frames.shape[1]))
-                frames = real.frames(norm(real.rows(frames)))
-            frames = dropout(frames)
-        return silence(frames, lengths)
+            heard = []
+            for lstm, backwards in ((ahead, False), (back, True)):
+                steps = lstm(stairs.climb(rows, backwards), stairs.flights)
+                heard.append(stairs.descend(steps, backwards))
+            rows = dropout(norm(torch.cat(heard, 1)), real)
+        return real.frames(rows), lengths
 
 
 class PyramidSettings(_RecurrentSettings):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spelldown.model.dropout import drop
 from spelldown.model.lengths import Real, mask_of
 from spelldown.model.listening.block import ACTIVATIONS, Activation, Block
 from spelldown.model.listening.normalisation import Norm, make_norm
@@ -63,7 +64,7 @@ class Transformer(Block):
         frames = self.enter(frames)
         if self.positions:
             frames = frames + sinusoids(frames.shape[1], self.output_width, frames.device)
-            frames = functional.dropout(frames, self.dropout, self.training)
+            frames = drop(frames, self.dropout, self.training)
         for layer in self.layers:
             frames = layer(frames, lengths)
         return frames, lengths
@@ -94,7 +95,7 @@ class _EncoderLayer(nn.Module):
         return real.frames(self.norms[1](rows + self._drop(self.narrow(inner))))
 
     def _drop(self, frames: Tensor) -> Tensor:
-        return functional.dropout(frames, self.rate, self.training)
+        return drop(frames, self.rate, self.training)
 
 
 def sinusoids(frames: int, width: int, device: torch.device) -> Tensor:

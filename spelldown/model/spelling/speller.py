@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.lengths import Real
+from spelldown.model.dropout import drop
 from spelldown.model.spelling.attention import Attention, AttentionSettings
 from spelldown.model.spelling.kernels import Projected
 from spelldown.model.spelling.unrolled import Loop, unroll
@@ -141,7 +141,7 @@ class CharacterDistribution(nn.Module):
         for layer in self.layers:
             features = layer(features)
             if self.tanh:
-                features = functional.dropout(features.tanh(), self.dropout, dropout)
+                features = drop(features.tanh(), self.dropout, dropout)
         if self.projection is not None:
             return self.projection(features)  # type: ignore[no-any-return]
         return functional.linear(features, embedding, self.bias)
@@ -236,15 +236,12 @@ class Speller(nn.Module):
         states, contexts, weights, fed = unroll(
             loop, self.attention, projected, self._table(), cells
         )
-        features = torch.cat([states, contexts], 2)
-        return self._distribute(features, loop), weights, fed
+        return self._distribute(torch.cat([states, contexts], 1), loop), weights, fed
 
     def _distribute(self, features: Tensor, loop: Loop) -> Tensor:
-        """Logits (L, B, V) of features (L, B, D + C), where sentences have not ended."""
-        active = torch.tensor(loop.active, device=features.device)
-        real = Real(torch.arange(features.shape[1], device=features.device) < active[:, None])
-        rows = self.distribution(real.rows(features), self.embedding.weight, self.training)
-        return real.frames(rows)
+        """Logits (L, B, V) of the features (N, D + C) of every symbol spelled, zero elsewhere."""
+        rows = self.distribution(features, self.embedding.weight, self.training)
+        return loop.spelled.frames(rows)
 
     def _cells(self) -> list[Cell]:
         return [cell for cell in self.cells if isinstance(cell, Cell)]
@@ -326,5 +323,5 @@ class Speller(nn.Module):
             if i + 1 < len(loop.forced) and not bool(loop.forced[i + 1].all()):
                 soft, drawn = loop.draw(i + 1, self._logits(top, state.context))
                 own = soft.to(embedding.dtype) @ embedding if loop.soft else embedding[drawn]
-        logits = self._distribute(torch.stack(outputs), loop)
+        logits = self._distribute(loop.spelled.rows(torch.stack(outputs)), loop)
         return logits, torch.stack(weights), torch.stack(fed)

@@ -24,6 +24,8 @@ from spelldown.writing import write_whole
 
 DPI = 100
 COLUMN, WIDE_COLUMN = 0.078, 0.2  # inches a letter: no overlap at seven points; roomy for few
+PIECE_COLUMN = 0.12  # inches a piece of several letters, whose name stands upright below it
+LETTER = 0.06  # inches that each of its letters takes
 FEW = 25  # letters up to which columns are roomy
 MOST = 600  # letters that each have a column of their own; a picture is then 4700 pixels wide
 LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 0.55, 0.15, 0.35, 0.55, 0.3  # margins in inches
@@ -42,7 +44,7 @@ def attention_picture(
     One panel a head, each scaled to its own brightest weight, which it names.
 
     weights: (H, L, T'), a row for each letter
-    letters: the L symbols as spelled, `<eos>` included where it came
+    letters: the text that each of the L symbols adds, `<eos>` included where it came
     seconds_per_frame: of the listener's frames
 
     Raises ValueError if letters and weights differ in number.
@@ -58,12 +60,15 @@ def attention_png(
     if steps != len(letters):
         raise ValueError(f"weights for {steps} steps, but {len(letters)} letters")
     seconds = frames * seconds_per_frame
-    width = max(3.5, min(steps, MOST) * (WIDE_COLUMN if steps <= FEW else COLUMN))
+    longest = max(map(len, _names(letters)), default=1)
+    column = COLUMN if longest == 1 else PIECE_COLUMN
+    width = max(3.5, min(steps, MOST) * (WIDE_COLUMN if steps <= FEW else column))
+    below = BOTTOM + LETTER * (longest - 1)
     height = min(max(1.6, 1.0 + 0.25 * seconds), 4.0)
-    whole = (LEFT + width + RIGHT, TOP + heads * (height + BETWEEN) - BETWEEN + BOTTOM)
+    whole = (LEFT + width + RIGHT, TOP + heads * (height + BETWEEN) - BETWEEN + below)
     figure = Figure(figsize=whole)
     for head, shown in enumerate(weights.detach().float().cpu().numpy()):
-        bottom = BOTTOM + (heads - 1 - head) * (height + BETWEEN)
+        bottom = below + (heads - 1 - head) * (height + BETWEEN)
         box = (LEFT / whole[0], bottom / whole[1], width / whole[0], height / whole[1])
         panel = figure.add_axes(box)
         panel.imshow(shown.T, aspect="auto", origin="lower", vmin=0, extent=(0, steps, 0, seconds))
@@ -77,16 +82,29 @@ def attention_png(
 
 
 def _name_letters(panel: Axes, letters: Sequence[str]) -> None:
-    """A tick in the middle of each letter's column; every n-th where there are too many."""
-    every = math.ceil(max(len(letters), 1) / MOST)
-    names = [{" ": SPACE, "<eos>": END}.get(letter, letter) for letter in letters]
-    ticks = [place + 0.5 for place in range(len(letters))]
+    """A tick in the middle of each column; every n-th where there are too many.
+
+    Names of several letters stand upright.
+    """
+    names = _names(letters)
+    every = math.ceil(max(len(names), 1) / MOST)
+    ticks = [place + 0.5 for place in range(len(names))]
+    upright = 90 if any(len(name) > 1 for name in names) else 0
     panel.set_xticks(
-        ticks[::every], names[::every], fontsize=7, family="monospace", parse_math=False
+        ticks[::every],
+        names[::every],
+        fontsize=7,
+        family="monospace",
+        parse_math=False,
+        rotation=upright,
     )
     panel.tick_params(axis="x", length=0, pad=2)
-    if letters:
+    if names:
         panel.set_xlabel(f"letters  ({SPACE} space, {END} end)", fontsize=7, loc="left")
+
+
+def _names(letters: Sequence[str]) -> list[str]:
+    return [END if letter == "<eos>" else letter.replace(" ", SPACE) for letter in letters]
 
 
 @dataclass(frozen=True)

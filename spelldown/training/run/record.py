@@ -12,6 +12,7 @@ from spelldown.training.validation import Validated
 
 NAMED = 3  # skipped updates whose utterances are kept
 SUSPECTS = 12  # utterances that a message names
+WAITING_SHARE, WAITING_SECONDS = 0.05, 2.0  # of an epoch's training: more is worth a word
 
 
 @dataclass
@@ -71,6 +72,18 @@ class Sums:
         ids = [id for update in self.skipped_ids for id in update]
         more = ", ..." if len(ids) > SUSPECTS or self.skipped > NAMED else ""
         return f"skipped in this epoch: {', '.join(ids[:SUSPECTS])}{more}"
+
+    def waited(self, seconds: float) -> None:
+        """Adds time in which nothing was learnt, for want of a batch."""
+        self.waiting += seconds
+        self.seconds += seconds
+
+    def wait_worth_telling(self) -> str:
+        """What share of the epoch's training went by waiting for data, where it was too much."""
+        share = self.waiting / max(self.seconds, 1e-9)
+        if share <= WAITING_SHARE or self.waiting < WAITING_SECONDS:
+            return ""
+        return f"{share:.0%} of this epoch's training went by waiting for data"
 
     def record(self) -> dict[str, Any]:
         """Losses a symbol (cross entropy plain; loss as trained on), the mean gradient norm before

@@ -6,9 +6,10 @@ sorted at a time. An utterance that cannot be read becomes a Failure in its plac
 goes on.
 """
 
-import os
+import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from spelldown.errors import DataError, SpelldownError
 from spelldown.model.precision import Precision, autocast
 from spelldown.model.recognizer import Recognizer
 from spelldown.search.search import GreedySettings, Hypothesis, greedy
+from spelldown.search.transcribing.words import Word, words_of
 
 BATCH_FRAMES = 20_000  # padded frames a batch: 200 s of speech
 BATCH_UTTERANCES = 64
 POOL_BATCHES = 16  # batches' worth of utterances that are sorted by length together
 
-ARRAYS = (".npy",)
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aif", ".aiff", ".au", ".caf")
+ARRAYS = (".npy",)  # endings of files with features; all others are taken for audio
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,10 @@ class Transcript:
     score:   natural logarithm of the probability of the spelling; see Hypothesis
     ended:   whether the speller ended it by itself
     seconds: how long the utterance is
-    letters: the symbols one by one, with `<eos>` if it came
+    letters: the text that each symbol adds, with `<eos>` if it came
     weights: attention (H, L, T') on the CPU, a row for each of the L letters; None if not kept
     seconds_per_frame: of the listener's frames, T' in `weights`
+    words:   when each word was said, from the attention; None if not asked for
     """
 
     id: str
@@ -75,6 +77,7 @@ class Transcript:
     letters: tuple[str, ...]
     weights: Tensor | None
     seconds_per_frame: float
+    words: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,22 +112,31 @@ class Transcriber:
         self.seconds_per_frame = recognizer.listener.reduction * SECONDS_PER_FRAME
 
     def transcribe(
-        self, items: Iterable[Item], keep_weights: bool = False
+        self,
+        items: Iterable[Item],
+        keep_weights: bool = False,
+        *,
+        times: bool = False,
+        pool_batches: int | None = None,
     ) -> Iterator[Transcript | Failure]:
         """One Transcript or Failure for each item, in the items' order, as they get ready.
 
-        Reads `items` a pool ahead. keep_weights: keep the attention, for pictures.
+        Reads `items` a pool of `pool_batches` ahead (POOL_BATCHES): more of them waste less on
+        padding, fewer hold less in memory and give results sooner. keep_weights: keep the
+        attention, for pictures. times: say when each word was said.
         """
+        most = (pool_batches or POOL_BATCHES) * self.batch_frames
         pool: list[tuple[str, Tensor | Failure]] = []
         held = 0
         for item in items:
             frames = self._frames(item)
             pool.append((item.id, frames))
             held += 0 if isinstance(frames, Failure) else len(frames)
-            if held >= POOL_BATCHES * self.batch_frames:
-                yield from self._pool(pool, keep_weights)
+            if held >= most:
+                yield from self._pool(pool, keep_weights, times)
                 pool, held = [], 0
-        yield from self._pool(pool, keep_weights)
+                _give_back()
+        yield from self._pool(pool, keep_weights, times)
 
     def _frames(self, item: Item) -> Tensor | Failure:
         """The item's finished frames (T, F), or why there are none."""
@@ -164,16 +176,18 @@ class Transcriber:
         return frames.float()
 
     def _pool(
-        self, pool: Sequence[tuple[str, Tensor | Failure]], keep_weights: bool
+        self, pool: Sequence[tuple[str, Tensor | Failure]], keep_weights: bool, times: bool
     ) -> Iterator[Transcript | Failure]:
         """The results of a pool in its order, spelled in batches from long to short."""
         results: list[Any] = [found for _, found in pool]
         frames = {place: found for place, (_, found) in enumerate(pool)
                   if isinstance(found, Tensor)}  # fmt: skip
         for places in self._batches(frames):
-            spelled = self._spell([frames[place] for place in places], keep_weights)
+            spelled = self._spell([frames[place] for place in places], keep_weights or times)
             for place, hypothesis in zip(places, spelled, strict=True):
-                results[place] = self._transcript(pool[place][0], frames[place], hypothesis)
+                done = self._transcript(pool[place][0], frames[place], hypothesis)
+                done = self._timed(done) if times else done
+                results[place] = done if keep_weights else replace(done, weights=None)
         yield from results
 
     def _batches(self, frames: dict[int, Tensor]) -> list[list[int]]:
@@ -205,7 +219,7 @@ class Transcriber:
             )
 
     def _transcript(self, id: str, frames: Tensor, found: Hypothesis) -> Transcript:
-        letters = [self.vocabulary.symbols[symbol] for symbol in found.symbols]
+        letters = self.vocabulary.letters(found.symbols)
         return Transcript(
             id=id,
             text=self.vocabulary.decode(found.symbols),
@@ -217,50 +231,19 @@ class Transcriber:
             seconds_per_frame=self.seconds_per_frame,
         )
 
+    def _timed(self, done: Transcript) -> Transcript:
+        letters = done.letters[: len(done.letters) - done.ended]
+        if done.weights is None or not letters:
+            return replace(done, words=())
+        words = words_of(letters, done.weights, done.seconds_per_frame, done.seconds)
+        return replace(done, words=words)
 
-def inputs(paths: Iterable[Path | str]) -> tuple[list[Item], list[Path]]:
-    """The utterances in files and folders, and those folders' files that are of no known type.
 
-    Folders are searched through, files in the order of their names; hidden ones do not count. In
-    the course's layout only features are taken: a folder `transcripts` beside one named `mfcc` is
-    passed over. An id is the file's path within the folder asked for, or its name, without the
-    ending; where two would be alike, the ids are whole paths.
+def _give_back() -> None:
+    """Returns memory to the system that only lies between what is in use.
 
-    Raises DataError naming every path that is not there or, asked for by itself, of no known type.
+    Batches are of ever other shapes, and so leave gaps: a hundred MiB of them after an hour of
+    speech. Only glibc has and needs this; elsewhere nothing is done.
     """
-    found: list[tuple[str, Path]] = []
-    unknown: list[Path] = []
-    wrong: list[str] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            root = path / "mfcc" if (path / "mfcc").is_dir() else path
-            for file in _files(root):
-                if _known(file):
-                    found.append((file.relative_to(root).with_suffix("").as_posix(), file))
-                else:
-                    unknown.append(file)
-        elif not path.exists():
-            wrong.append(f"{path}: no such file or folder")
-        elif not _known(path):
-            known = " ".join(ARRAYS + AUDIO)
-            wrong.append(f"{path}: not of a known type; known: {known}")
-        else:
-            found.append((path.stem, path))
-    if wrong:
-        raise DataError("not everything asked for can be transcribed:", wrong)
-    names = [name for name, _ in found]
-    if len(set(names)) < len(names):
-        found = [(str(path), path) for _, path in found]
-    return [Item(name, path) for name, path in found], unknown
-
-
-def _known(path: Path) -> bool:
-    return path.suffix.lower() in ARRAYS + AUDIO
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in the order of their names, without hidden ones."""
-    for place, folders, files in os.walk(folder):
-        passed = {"transcripts"} if "mfcc" in folders else set()
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in passed)
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

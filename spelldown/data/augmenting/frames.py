@@ -1,14 +1,17 @@
 """Each utterance a little different in every epoch: speed, vocal tract, masks, noise.
 
-Two steps, on either side of the frontend's end:
+Three steps: on the waveform, where there is one, and on either side of the frontend's end:
 
-    static = augment.perturb(frontend.static(cut), random)      (T', width): another T
-    frames = augment.mask(frontend.finish(static), random)      (T', output_width)
+    sound = augment.sound                                    see `augmenting.waveform`
+    static = frontend.static(cut, speed, change)             (T, width)
+    static = augment.perturb(static, random)                 (T', width): another T
+    frames = augment.mask(frontend.finish(static), random)   (T', output_width)
 
 Nothing is kept between utterances: the caller makes `random` from seed, epoch and utterance, so any
 epoch can be made again and a resumed run needs no state.
 """
 
+import math
 from typing import Annotated
 
 import numpy as np
@@ -19,12 +22,16 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from spelldown.data.frontend import Frontend, MfccSettings
+from spelldown.data.augmenting.waveform import Sound, SoundSettings
+from spelldown.data.frontend import (
+    BELOW_NYQUIST_HZ,
+    LIFTER,
+    LOWEST_HZ,
+    ArraysFrontendSettings,
+    Frontend,
+    MfccSettings,
+)
 from spelldown.settings import Settings
-
-LOWEST_HZ = 20.0  # Kaldi's mel bands lie from here to 400 Hz below half the sample rate
-BELOW_NYQUIST_HZ = 400.0
-LIFTER = 22  # Kaldi's, on the cepstra that our own frontend makes
 
 
 class MaskSettings(Settings):
@@ -50,7 +57,11 @@ def _slowest_first(speed: tuple[float, float]) -> tuple[float, float]:
 class AugmentSettings(Settings):
     """What changes in training. Every part can be left out: null, or 0.
 
+    sound: what is done to the recording itself, before frames are made.
     speed: [slowest, fastest]: a factor is drawn for each utterance; 1.1 makes it a tenth faster.
+        Frames are stretched and pitch stays; sound.speeds changes both.
+    time_warp: a drawn frame is moved by fewer than so many frames, and those around it stretched
+        and squeezed; 80 in SpecAugment.
     warp: vocal tracts are made longer or shorter by a factor drawn from 1 - warp to 1 + warp.
     band_masks: over mel bands, for cepstra too: the bands are held still before normalisation,
         which makes them their mean; width in bands.
@@ -60,7 +71,9 @@ class AugmentSettings(Settings):
     from_epoch: the first epoch, counted from 1, in which anything is changed.
     """
 
+    sound: SoundSettings | None = None
     speed: Annotated[tuple[float, float], AfterValidator(_slowest_first)] | None = (0.9, 1.1)
+    time_warp: int = Field(0, ge=0)
     warp: float = Field(0.1, ge=0, le=0.4)
     band_masks: MaskSettings | None = None
     time_masks: TimeMaskSettings | None = TimeMaskSettings(count=2, width=25, share=0.2)
@@ -70,7 +83,11 @@ class AugmentSettings(Settings):
 
 
 class Augment:
-    """The changes of `settings` to the frames of `frontend`."""
+    """The changes of `settings` to the frames of `frontend`.
+
+    sound: what is done to recordings before; None where nothing is, and with ready-made frames.
+    Raises DataError if a folder of noise or of impulse responses cannot be used.
+    """
 
     def __init__(self, settings: AugmentSettings, frontend: Frontend) -> None:
         self.settings = settings
@@ -78,6 +95,8 @@ class Augment:
         self._bands = frontend.mel_bands
         # For frames that come ready the bands are a guess that need not be exact: 16 kHz speech.
         rate = getattr(frontend.settings, "sample_rate", 16000)
+        heard = not isinstance(frontend.settings, ArraysFrontendSettings)
+        self.sound = Sound(settings.sound, rate) if settings.sound and heard else None
         edges = _mel(np.array([LOWEST_HZ, rate / 2 - BELOW_NYQUIST_HZ]))
         self._centres = np.linspace(float(edges[0]), float(edges[1]), self._bands + 2)[1:-1]
         # Cepstra are warped as the log-mel spectrum that they describe: to it, and back from it.
@@ -101,9 +120,12 @@ class Augment:
         speed = self.settings.speed
         if speed is not None:
             static = at_speed(static, random.uniform(*speed))  # first: `frames_after` draws it too
+        if self.settings.time_warp > 0:
+            static = warped_in_time(static, self.settings.time_warp, random)
         matrix = self._drawn_band_map(random)
         if matrix is not None:
-            static = static @ torch.from_numpy(matrix.astype(np.float32))
+            # In double precision: sums come out the same over however many threads they are split.
+            static = (static.double() @ torch.from_numpy(matrix)).float()
         return static
 
     def frames_after(self, frames: int, random: Generator) -> int:
@@ -112,12 +134,16 @@ class Augment:
         return frames if speed is None else count_at_speed(frames, random.uniform(*speed))
 
     def most_frames(self, frames: int) -> int:
-        """The most frames that `perturb` can make of so many."""
+        """The most frames that can come of so many, other speeds of sound included."""
+        if self.sound is not None:
+            frames = max(frames, math.ceil((frames + 0.5) / min(self.sound.speeds)))
         speed = self.settings.speed
         return frames if speed is None else count_at_speed(frames, speed[0])
 
     def fewest_frames(self, frames: int) -> int:
-        """The fewest frames that `perturb` can make of so many."""
+        """The fewest frames that can come of so many, other speeds of sound included."""
+        if self.sound is not None:
+            frames = min(frames, max(1, math.floor((frames - 0.5) / max(self.sound.speeds))))
         speed = self.settings.speed
         return frames if speed is None else count_at_speed(frames, speed[1])
 
@@ -188,6 +214,27 @@ def at_speed(frames: Tensor, factor: float) -> Tensor:
         frames.T.unsqueeze(0), size=length, mode="linear", align_corners=True
     )
     return stretched.squeeze(0).T.contiguous()
+
+
+def warped_in_time(frames: Tensor, most: int, random: Generator) -> Tensor:
+    """Frames (T, F) of which a drawn one is moved by fewer than `most`, earlier or later: (T, F).
+
+    Those before it and those after it are spread evenly over what is left to them, interpolated
+    linearly; the first and the last stay. As SpecAugment's time warping (Park et al. 2019, section
+    2), whose spline through one moved point is near to these two lines. Utterances of less than
+    twice `most` are warped by less.
+    """
+    last = len(frames) - 1
+    most = min(most, last // 2)
+    if most < 2:
+        return frames
+    point = int(random.integers(most, last - most + 1))
+    moved = point + int(random.integers(1 - most, most))
+    source = np.interp(np.arange(last + 1), [0, moved, last], [0, point, last])
+    left = np.minimum(source.astype(np.int64), last - 1)
+    share = torch.from_numpy((source - left).astype(np.float32)).unsqueeze(1)
+    before = torch.from_numpy(left)
+    return torch.lerp(frames[before], frames[before + 1], share)
 
 
 def _drawn_masks(

@@ -1,0 +1,222 @@
+"""`spelldown transcribe`: recordings of any length to text, subtitles or timed words."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from spelldown.commands.options import FAILED, RunPath
+from spelldown.terminal import console, tracked
+
+if TYPE_CHECKING:
+    from spelldown.recipe.run import Run
+    from spelldown.recipe.transcription import Asked
+    from spelldown.search.transcribing.joined import Heard
+
+
+class FormatName(StrEnum):
+    """What results are written as; the values of transcribing.formats.Format."""
+
+    text = "text"
+    json = "json"
+    srt = "srt"
+    vtt = "vtt"
+    ctm = "ctm"
+
+
+class PausesName(StrEnum):
+    """What finds pauses; the values of transcribing.sound.activity.Kind."""
+
+    auto = "auto"
+    energy = "energy"
+    silero = "silero"
+
+
+def transcribe(
+    run: RunPath,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...",
+            help="Audio files, .npy features, folders of them, patterns such as 'talks/**/*.flac', "
+            "or - for standard input.",
+        ),
+    ] = None,
+    format_: Annotated[
+        FormatName | None,
+        typer.Option("--format", help="srt and vtt: subtitles; ctm: a line a word, with its time."),
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, as --format json.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a file for each input instead.")
+    ] = None,
+    microphone: Annotated[
+        bool, typer.Option("--microphone", help="Listen until Enter is pressed, then spell.")
+    ] = False,
+    longest: Annotated[
+        float | None,
+        typer.Option(min=2, help="Cut recordings longer than this at pauses, in seconds."),
+    ] = None,
+    pause: Annotated[
+        float | None,
+        typer.Option(min=0.05, help="Seconds without speech at which a long one is cut."),
+    ] = None,
+    pauses: Annotated[
+        PausesName,
+        typer.Option(help="What finds pauses; auto: silero where it is installed, else energy."),
+    ] = PausesName.auto,
+    submission: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the course's hand-in (index,label) instead."),
+    ] = None,
+) -> None:
+    """Spell recordings of any length, or features, that have no transcript."""
+    if bool(inputs) == microphone:
+        raise typer.BadParameter("give inputs, or --microphone (one of the two)")
+    if json_ and format_ not in (None, FormatName.json):
+        raise typer.BadParameter(f"--json is --format json, not {format_}: choose one")
+    format_ = format_ or (FormatName.json if json_ else FormatName.text)
+    cut = {"longest": longest, "pause": pause}
+    cut = {name: value for name, value in cut.items() if value is not None}
+    if submission is not None:
+        if json_ or format_ != FormatName.text or out is not None or microphone:
+            raise typer.BadParameter(
+                "--submission writes a file of its own; it goes with neither --json, --format, "
+                "--out nor --microphone"
+            )
+        if cut or pauses != PausesName.auto:
+            raise typer.BadParameter("a hand-in has one line a file; nothing is cut for it")
+        _submit(run, inputs or [], submission)
+        return
+    # oneDNN keeps a kernel for each shape of batch it has met, 1024 of them unless told otherwise:
+    # 200 MiB more after an hour of speech, and no faster. Only heeded before torch first computes.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    from spelldown.recipe.run import load_run
+    from spelldown.search.transcribing.sound.pauses import PauseSettings
+
+    settings = PauseSettings(kind=pauses.value, **cut)
+    err = console(stderr=True)
+    loaded = load_run(run)
+    with ExitStack() as stack:
+        asked = _asked(loaded, inputs or [], microphone, stack, err)
+        if out is None and format_ in ("srt", "vtt") and _count(asked) > 1:
+            raise typer.BadParameter(
+                f"{_count(asked)} inputs are as many {format_} files: say where with --out DIR"
+            )
+        from spelldown.recipe.transcription import spelled
+
+        with _bar(asked, err) as progress:
+            results = spelled(loaded, asked, settings, progress)
+            failed = _give(results, format_.value, out, err)
+    if failed:
+        if _count(asked) > 1:
+            err.print(f"{failed} of {_count(asked)} inputs failed or are incomplete (named above)")
+        raise typer.Exit(FAILED)
+
+
+def _submit(run: Path, inputs: list[str], file: Path) -> None:
+    from spelldown.recipe.run import load_run
+    from spelldown.recipe.transcription import write_submission
+
+    err = console(stderr=True)
+    count = write_submission(load_run(run), inputs, file, tracked("spelling", err), err.print)
+    err.print(f"{count} utterances in {file}")
+
+
+def _asked(
+    run: "Run", inputs: list[str], microphone: bool, stack: ExitStack, err: Console
+) -> "Asked":
+    from spelldown.recipe import transcription
+
+    if microphone:
+        asked = transcription.microphone(run)
+        err.print("listening; press Enter to end")
+        return asked
+    if "-" in inputs and sys.stdin.isatty():
+        raise typer.BadParameter("- is standard input: pipe a recording into it, or name a file")
+    return stack.enter_context(transcription.asked_for(inputs, err.print, sys.stdin.buffer))
+
+
+def _count(asked: "Asked") -> int:
+    return len(asked.sources) + len(asked.failures)
+
+
+def _give(results: "Iterator[Heard]", format: str, out: Path | None, err: Console) -> int:
+    """Prints or writes each result; how many failed, in whole or in part."""
+    from spelldown.search.transcribing.formats import ENDINGS, written
+    from spelldown.writing import write_whole
+
+    failed, names = 0, set[str]()
+    for found in results:
+        failed += bool(found.error or found.incomplete)
+        _complain(found, err)
+        if found.error is not None and (out is not None or format != "json"):
+            continue
+        text = written(found, format, alone=out is not None)  # type: ignore[arg-type]
+        if out is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            ending = ENDINGS[format]  # type: ignore[index]
+            write_whole(out / _file_name(found.id, ending, names), text)
+    return failed
+
+
+def _complain(found: "Heard", err: Console) -> None:
+    if found.error is not None:
+        err.print(f"{found.id}: {found.error}", style="red")
+    elif found.incomplete:
+        err.print(f"{found.id}: {found.incomplete}; what there is was spelled", style="yellow")
+    elif not found.segments:
+        err.print(f"{found.id}: nobody speaks in it", style="yellow")
+
+
+def _file_name(id: str, ending: str, taken: set[str]) -> str:
+    """A name within the output folder, of its own for each id."""
+    path = PurePath(id)
+    parts = [part for part in path.parts if part not in (path.anchor, "..")]
+    plain = "/".join(parts) or "recording"
+    name, number = f"{plain}{ending}", 1
+    while name in taken:
+        number += 1
+        name = f"{plain}-{number}{ending}"
+    taken.add(name)
+    return name
+
+
+@contextmanager
+def _bar(asked: "Asked", err: Console) -> Iterator[Callable[[float], None]]:
+    """A bar over seconds of sound with an estimate, where somebody can see it."""
+    total = asked.seconds() if err.is_terminal else 0.0
+    if not total:
+        yield lambda seconds: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from spelldown.training.run.tracking import duration
+
+    whole = duration(total)
+    columns = (
+        TextColumn("spelling"),
+        BarColumn(),
+        TextColumn("{task.fields[done]} of " + whole),
+        TimeRemainingColumn(),
+    )
+    # What is printed goes to standard output even while the bar is there; on a terminal, above it.
+    plain = sys.stdout.isatty()
+    with Progress(*columns, console=err, transient=True, redirect_stdout=plain) as bar:
+        task = bar.add_task("spelling", total=total, done=duration(0.0))
+
+        def advance(seconds: float) -> None:
+            done = bar.tasks[0].completed + seconds
+            bar.update(task, completed=done, total=max(total, done), done=duration(done))
+
+        yield advance

@@ -1,0 +1,53 @@
+"""Things made ahead of time by a thread, while whoever wants them is busy with the last."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+
+Made = TypeVar("Made")
+
+
+def ahead(source: Iterator[Made], count: int) -> Iterator[Made]:
+    """What `source` gives, in its order, up to `count` of them made in advance by a thread.
+
+    None marks the end, and must not be among them. An error of the source is raised where it would
+    have been. The thread works on one processor core (torch counts threads apart for each), begins
+    with the first that is asked for, and ends when the iterator is closed or forgotten.
+    """
+    ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(count)
+    stopped = threading.Event()
+
+    def put(found: tuple[Made | None, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(found, timeout=0.1)
+            except queue.Full:
+                pass
+
+    def make() -> None:
+        torch.set_num_threads(1)
+        try:
+            for found in source:
+                put((found, None))
+                if stopped.is_set():
+                    return
+            put((None, None))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=make, name="spelldown-batches", daemon=True)
+    thread.start()
+    try:
+        while True:
+            found, error = ready.get()
+            if error is not None:
+                raise error
+            if found is None:
+                return
+            yield found
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,144 @@
+"""Folders of audio with a text file beside each: `a/x.wav` and `a/x.txt`."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from spelldown.data.checks import Problem
+from spelldown.data.preparing.sources.reading.entries import each_once
+from spelldown.data.preparing.sources.reading.files import AUDIO, missing, named_after, need_folder
+from spelldown.data.preparing.sources.reading.lines import Encoding, read_lines
+from spelldown.data.preparing.utterance import Utterance
+from spelldown.errors import DataError
+from spelldown.settings import Settings
+
+
+class FolderSettings(Settings):
+    """A folder, and all folders in it, of audio files with a text file beside each."""
+
+    kind: Literal["folder"] = "folder"
+    speaker: Literal["none", "folder"] = Field(
+        "none", description="folder: each folder of audio is a speaker, and called so"
+    )
+    splits: tuple[str, ...] = Field(
+        ("train", "dev", "test"), description="top folders of these names are splits"
+    )
+    audio: tuple[str, ...] = Field(AUDIO, description="endings of audio files, in any case")
+    text: str = Field(".txt", description="the ending of text files")
+    encoding: Encoding = "utf-8"
+
+
+def read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem]:
+    """The utterances of a folder in the order of their paths, and what has no counterpart.
+
+    An utterance is named for its path inside `source`, `a-x` for `a/x.wav`. Lines of a text are
+    joined by spaces. Hidden files and folders are passed over; links to folders are followed once.
+    The names in one folder are held in memory, those in all of them are not. Raises DataError for
+    a folder that holds neither audio nor text.
+    """
+    need_folder(source)
+    empty = True
+    for found in each_once(_read(source, settings)):
+        empty = False
+        yield found
+    if empty:
+        raise DataError(
+            f"{source}: no audio in it or in its folders; files ending in "
+            f"{', '.join(settings.audio)} expected, each with a {settings.text} beside it"
+        )
+
+
+def _read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem]:
+    for folder, files in _folders(source, source, set()):
+        if isinstance(files, Problem):
+            yield files
+        else:
+            yield from _Folder(source, folder, settings).read(files)
+
+
+def _folders(
+    root: Path, folder: Path, met: set[tuple[int, int]]
+) -> Iterator[tuple[Path, list[str] | Problem]]:
+    """Every folder with the names of its files, sorted; what is hidden is passed over."""
+    try:
+        known = folder.stat()
+        if (known.st_dev, known.st_ino) in met:
+            return
+        met.add((known.st_dev, known.st_ino))
+        with os.scandir(folder) as entries:
+            inside = sorted(
+                (entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")
+            )
+    except OSError as error:
+        named = folder.relative_to(root).as_posix()
+        wrong = f"the folder cannot be read: {error.strerror or error}"
+        yield folder, Problem(named, str(folder), wrong)
+        return
+    yield folder, [name for name, is_folder in inside if not is_folder]
+    for name in (name for name, is_folder in inside if is_folder):
+        yield from _folders(root, folder / name, met)
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """One folder while it is read."""
+
+    root: Path
+    folder: Path
+    settings: FolderSettings
+
+    def read(self, files: list[str]) -> Iterator[Utterance | Problem]:
+        settings = self.settings
+        sounds = [name for name in files if name.lower().endswith(settings.audio)]
+        texts = {name for name in files if name.lower().endswith(settings.text)}
+        used = set()
+        for name in sounds:
+            text = next((t for t in self.texts_for(name) if t in texts), None)
+            if text is None:
+                yield self.problem(name, f"no text file {Path(name).stem}{settings.text} beside it")
+            else:
+                used.add(text)
+                yield self.utterance(name, text)
+        for name in sorted(texts - used):
+            yield self.problem(name, "a text without an audio file beside it")
+
+    def texts_for(self, name: str) -> tuple[str, ...]:
+        """What the text of an audio file may be called."""
+        stem, ending = Path(name).stem, self.settings.text
+        return f"{stem}{ending}", f"{stem}{ending.upper()}", f"{name}{ending}"
+
+    def named(self, name: str) -> str:
+        return named_after((self.folder / name).relative_to(self.root))
+
+    def problem(self, name: str, found: str) -> Problem:
+        return Problem(self.named(name), str(self.folder / name), found)
+
+    def utterance(self, name: str, text_name: str) -> Utterance | Problem:
+        audio, file = self.folder / name, self.folder / text_name
+        try:
+            lines = list(read_lines(file, self.settings.encoding))
+        except DataError as error:
+            return Problem(self.named(name), str(file), error.summary.removeprefix(f"{file}: "))
+        wrong = next((line for line in lines if line.wrong), None)
+        if wrong:
+            return Problem(self.named(name), f"{file}, line {wrong.number}", wrong.wrong)
+        text = " ".join(line.text.strip() for line in lines if line.text.strip())
+        if not text:
+            return Problem(self.named(name), str(file), "an empty text")
+        if unreachable := missing(audio):
+            return Problem(self.named(name), str(audio), unreachable)
+        inside = self.folder.relative_to(self.root).parts
+        split = inside[0] if inside and inside[0] in self.settings.splits else None
+        speaks = self.settings.speaker == "folder" and len(inside) > (split is not None)
+        return Utterance(
+            id=self.named(name),
+            where=str(audio),
+            text=text,
+            audio=audio,
+            split=split,
+            speaker=inside[-1] if speaks else None,
+        )

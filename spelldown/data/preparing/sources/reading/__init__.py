@@ -1,0 +1,1 @@
+"""What several sources read alike: lines of text, rows of tables, paths to audio, identifiers."""

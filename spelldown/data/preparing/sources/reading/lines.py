@@ -1,0 +1,108 @@
+"""Lines of a text file, one at a time: a line that cannot be decoded is told, and the rest goes on.
+
+Sources are found on disks of every age: with or without a byte-order mark, with line ends of any
+system, in encodings that nobody wrote down.
+"""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from spelldown.errors import DataError
+
+# Told by its first bytes; UTF-8's own mark is simply taken off. The longer one comes first.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def _known(encoding: str) -> str:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(
+            f"no encoding is called {encoding!r}; utf-8, windows-1252, gb18030 ... are"
+        ) from None
+    return encoding
+
+
+Encoding = Annotated[
+    str,
+    AfterValidator(_known),
+    Field(description="how the source's texts are encoded, by Python's name for it"),
+]
+
+
+class Line(NamedTuple):
+    """A line of a file: its number, counted from 1, what it says, and what is wrong with it."""
+
+    number: int
+    text: str
+    wrong: str = ""
+
+
+def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[Line]:
+    """The lines of a file without their ends (LF or CRLF), read as they are asked for.
+
+    A byte-order mark is taken off. A line with bytes that are not of the encoding has them named
+    in `wrong`, and is followed by the next line. Raises DataError for a file that is not there,
+    that cannot be read, or that is of another encoding altogether.
+    """
+    number = 0
+    try:
+        utf8 = codecs.lookup(encoding).name == "utf-8"
+        if utf8:
+            _not_utf8_at_all(path)
+        # Bytes that do not fit become lone surrogates, which no text has: found line by line.
+        with path.open(
+            encoding="utf-8-sig" if utf8 else encoding, errors="surrogateescape", newline="\n"
+        ) as file:
+            for number, line in enumerate(file, start=1):
+                text = line.rstrip("\r\n")
+                yield Line(number, text, "" if text.isascii() else _wrong(text, encoding))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeError as error:  # UTF-16 and its like cannot go on after a mistake
+        raise DataError(f"{path}, line {number + 1}: not {encoding}: {error}") from error
+
+
+def _not_utf8_at_all(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(4)
+    for mark, encoding in MARKS:
+        if start.startswith(mark):
+            raise DataError(
+                f"{path}: written in {encoding.upper()}, not in UTF-8, by its first bytes; "
+                f"say --encoding {encoding}"
+            )
+
+
+def _wrong(text: str, encoding: str) -> str:
+    """What cannot be decoded in a line; empty where all can."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        before = text[: error.start].encode(encoding, "surrogateescape")
+        byte = ord(text[error.start]) & 0xFF
+        found = f"byte {len(before) + 1} of the line, 0x{byte:02X}, is not {encoding.upper()}"
+        if encoding.lower() in ("utf-8", "utf8"):
+            found += (
+                f"; say --encoding if it is another (in windows-1252 this is {_as_western(byte)})"
+            )
+        return found
+    return ""
+
+
+def _as_western(byte: int) -> str:
+    return repr(bytes([byte]).decode("windows-1252", "replace"))
+
+
+def shown(text: str) -> str:
+    """Text of which some may not be decodable, fit to be shown."""
+    return text.encode("utf-8", "replace").decode()

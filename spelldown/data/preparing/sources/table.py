@@ -1,0 +1,291 @@
+"""Tables that name an audio file and its text a row: CSV, TSV, JSON lines."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from spelldown.data.checks import Problem
+from spelldown.data.preparing.sources.forms import FORMS, Form, find_tables
+from spelldown.data.preparing.sources.reading.entries import each_once
+from spelldown.data.preparing.sources.reading.files import missing, named_after
+from spelldown.data.preparing.sources.reading.lines import Encoding, read_lines, shown
+from spelldown.data.preparing.sources.reading.rows import (
+    DELIMITERS,
+    Row,
+    delimited,
+    json_lines,
+    split_line,
+)
+from spelldown.data.preparing.utterance import Utterance
+from spelldown.errors import DataError
+from spelldown.settings import Settings
+
+JSON = (".jsonl", ".ndjson", ".json")
+# What others call these columns, for a hint.
+ALSO_CALLED = {
+    "audio": ("path", "file", "filename", "file_name", "wav", "audio_path", "audio_filepath"),
+    "text": ("sentence", "transcript", "transcription", "normalized_text", "label"),
+}
+
+
+class Columns(Settings):
+    """What the columns are called. Optional ones are used where they are there."""
+
+    audio: str = Field("audio", description="the audio file; relative: from the table's folder")
+    text: str | None = Field("text", description="what is said; null: nobody wrote it down")
+    id: str = Field("id", description="the utterance's name; without one, it has its file's")
+    speaker: str = Field("speaker", description="who says it")
+    start: str = Field("start", description="where it begins in the file, in seconds")
+    end: str = Field("end", description="where it ends in the file, in seconds")
+    split: str = Field("split", description="the part that it belongs to: train, dev, test")
+    language: str = Field("language", description="the language, by any name")
+    gender: str = Field("gender", description="the speaker's gender, in any words")
+    age: str = Field("age", description="the speaker's age")
+
+
+class TableSettings(Settings):
+    """A table, or a folder of several, each a split by its name."""
+
+    kind: Literal["table"] = "table"
+    form: Literal["plain", "common-voice", "ljspeech"] = Field(
+        "plain", description="a known form that sets what follows, unless you do"
+    )
+    columns: Columns = Field(
+        Columns(),
+        description="what the columns are called, as in audio=path or text=sentence; also id, "
+        "speaker, start, end, split, language, gender, age",
+    )
+    names: tuple[str, ...] = Field(
+        (), description="the columns in order, for a table without a header row"
+    )
+    delimiter: Literal["auto", "comma", "semicolon", "tab", "pipe"] = Field(
+        "auto", description="what stands between fields; auto: what the header row is made with"
+    )
+    quotes: bool = Field(
+        True, description="fields may stand in quotation marks; false: those are characters"
+    )
+    audio_folder: Path = Field(
+        Path(), description="where relative audio paths start, from the table's folder"
+    )
+    audio_suffix: str = Field("", description="put behind each audio path that lacks it")
+    parts: tuple[str, ...] = Field(
+        (), description="the tables of the folder to read; none named: all, or the form's own"
+    )
+    encoding: Encoding = "utf-8"
+
+
+def read(source: Path, settings: TableSettings) -> Iterator[Utterance | Problem]:
+    """The utterances of a table row by row, and what is wrong with the other rows.
+
+    `source` is a table or a folder of tables. CSV and TSV have a header row unless
+    `settings.names` are given; files ending in .jsonl, .ndjson or .json hold a JSON object a line.
+    An id may occur once in all. Ids are kept on disk once they are many. Raises DataError for what
+    is no table, and for tables without the columns that are needed.
+    """
+    form = FORMS[settings.form]
+    tables = find_tables(source, form, settings.parts)
+    yield from each_once(
+        found for path, split in tables for found in _Table(path, split, settings, form).read()
+    )
+
+
+class _Table:
+    """One table while it is read."""
+
+    def __init__(self, path: Path, split: str | None, settings: TableSettings, form: Form) -> None:
+        self.path = path
+        self.split = split
+        self.settings = settings
+        self.form = form
+        self.base: Path = path.parent / self.setting("audio_folder")
+        self.suffix = str(self.setting("audio_suffix"))
+        self.columns: dict[str, str] = {}  # those that are there
+
+    def setting(self, name: str) -> Any:
+        """A setting as it was given, or else as the form has it."""
+        given = name in self.settings.model_fields_set
+        return getattr(self.settings if given else self.form, name)
+
+    @cached_property
+    def wanted(self) -> dict[str, str]:
+        """What each column is called in this table."""
+        columns = self.settings.columns
+        given = {name: getattr(columns, name) for name in columns.model_fields_set}
+        every = {**columns.model_dump(), **self.form.columns, **given}
+        return {name: column for name, column in every.items() if column is not None}
+
+    def read(self) -> Iterator[Utterance | Problem]:
+        rows = self.rows()
+        empty = True
+        for row in rows:
+            empty = False
+            where = f"{self.path}, line {row.line}"
+            if row.wrong:
+                yield Problem(f"line {row.line}", where, row.wrong)
+            else:
+                yield self.utterance(row, where)
+        if empty:
+            raise DataError(f"{self.path}: a table without rows; a row an utterance expected")
+
+    def rows(self) -> Iterator[Row]:
+        """The rows, after the columns have been found."""
+        lines = read_lines(self.path, self.settings.encoding)
+        if self.path.suffix in JSON:
+            names, rows = json_lines(lines)
+            if not names:
+                raise self.no_json(next(rows, None))
+            self.find_columns(names)
+            return rows
+        names = list(self.setting("names"))
+        quotes = bool(self.setting("quotes"))
+        top = next(lines, None)
+        if top is None or not top.text.strip():
+            raise DataError(f"{self.path}: the first line is empty; a table expected")
+        if top.wrong and not names:
+            raise DataError(
+                f"{self.path}, line 1: {top.wrong}; a table of text with a header row expected"
+            )
+        delimiter = self.delimiter(top.text, quotes)
+        if names:
+            lines = chain([top], lines)
+        else:
+            names = [name.strip() for name in split_line(top.text, delimiter, quotes)]
+        self.find_columns(names)
+        return delimited(lines, names, delimiter, quotes)
+
+    def no_json(self, first: Row | None) -> DataError:
+        if first is None:
+            return DataError(f"{self.path}: an empty file; a JSON object a line expected")
+        found = first.wrong or "an object with nothing in it"
+        return DataError(f"{self.path}, line {first.line}: {found}; a JSON object a line expected")
+
+    def delimiter(self, header: str, quotes: bool) -> str:
+        """The delimiter that is set, or else that which finds most of the wanted columns."""
+        named = str(self.setting("delimiter"))
+        if named != "auto":
+            return DELIMITERS[named]
+        wanted = set(self.wanted.values())
+
+        def fits(delimiter: str) -> tuple[int, bool, int]:
+            fields = split_line(header, delimiter, quotes)
+            found = len(wanted.intersection(field.strip() for field in fields))
+            return found, self.path.suffix == ".tsv" and delimiter == "\t", len(fields)
+
+        return max(DELIMITERS.values(), key=fits)
+
+    def find_columns(self, names: list[str]) -> None:
+        """Keeps those wanted columns that are there.
+
+        Raises DataError for columns that are needed or were named in the settings, and are not.
+        """
+        needed = {"audio", "text"} | self.settings.columns.model_fields_set
+        problems = []
+        for name, column in self.wanted.items():
+            if column in names:
+                self.columns[name] = column
+                if names.count(column) > 1:
+                    problems.append(f"two columns are called {column!r}")
+            elif name in needed:
+                close = self.nearest(name, column, names)
+                hint = f"; did you mean {close!r}? Say --columns {name}={close}" if close else ""
+                problems.append(f"no column {column!r} for the {name}{hint}")
+        if problems:
+            raise DataError(
+                f"{self.path}: the columns are {', '.join(map(repr, map(shown, names)))}",
+                [*problems, *self.advice(names)],
+            )
+
+    def nearest(self, name: str, column: str, names: list[str]) -> str | None:
+        """A column that may be meant by one that is not there."""
+        free = {one.casefold(): one for one in names if one not in self.columns.values()}
+        for also in (column.casefold(), *ALSO_CALLED.get(name, ())):
+            if also in free:
+                return free[also]
+        close = get_close_matches(column.casefold(), free, n=1)
+        return free[close[0]] if close else None
+
+    def advice(self, names: list[str]) -> list[str]:
+        if self.settings.form == "plain" and {"path", "sentence", "client_id"} <= set(names):
+            return ["these are Common Voice's columns: say --form common-voice"]
+        if any(not missing(self.base / name) for name in names if name):
+            return ["the first row names a file: without a header row, name the columns by --names"]
+        return []
+
+    def utterance(self, row: Row, where: str) -> Utterance | Problem:
+        """The utterance of a row, or what is wrong with it."""
+        has = {name: row.fields.get(column, "") for name, column in self.columns.items()}
+        cell = has["audio"].strip()
+        audio = self.audio(cell)
+        try:
+            start = _seconds(has, "start") or 0.0
+            end = _seconds(has, "end")
+        except ValueError as error:
+            return Problem(has.get("id") or cell or f"line {row.line}", where, str(error))
+        name = has.get("id", "").strip() or self.named(audio, cell, start, end)
+        wrong = self.wrong(has, cell, audio, start, end)
+        if wrong:
+            return Problem(name or f"line {row.line}", where, wrong)
+        age = has.get("age", "").strip()
+        kept = {one: row.fields[one] for one in self.form.kept if row.fields.get(one)}
+        return Utterance(
+            id=name,
+            where=where,
+            text=has.get("text"),
+            audio=audio,
+            start=start,
+            end=end,
+            split=has.get("split", "").strip() or self.split,
+            speaker=has.get("speaker", "").strip() or None,
+            gender=has.get("gender", "").strip() or self.form.gender,
+            age=int(age) if age.isdecimal() else None,
+            language=has.get("language", "").strip() or self.form.language,
+            more={**kept, "age": age} if age and not age.isdecimal() else kept,
+        )
+
+    def audio(self, cell: str) -> Path:
+        path = self.base / (cell if cell.endswith(self.suffix) else cell + self.suffix)
+        if "\\" in cell and missing(path):  # written on Windows
+            return self.base / cell.replace("\\", "/")
+        return path
+
+    def named(self, audio: Path, cell: str, start: float, end: float | None) -> str:
+        """A name for an utterance that has none of its own."""
+        if not cell:
+            return ""
+        try:
+            name = named_after(audio.relative_to(self.base))
+        except ValueError:
+            name = named_after(Path(audio.name))
+        return name if not start and end is None else f"{name}-{round(1000 * start):07d}"
+
+    def wrong(
+        self, has: dict[str, str], cell: str, audio: Path, start: float, end: float | None
+    ) -> str:
+        """What is wrong with a row; empty when nothing is."""
+        if not cell:
+            return f"no audio file in column {self.columns['audio']!r}"
+        if "text" in has and not has["text"].strip():
+            return f"no text in column {self.columns['text']!r}"
+        if end is not None and end <= start:
+            return f"from {start:g} to {end:g} s is no stretch of a recording"
+        return missing(audio)
+
+
+def _seconds(has: dict[str, str], name: str) -> float | None:
+    """A time in seconds; None where there is none."""
+    said = has.get(name, "").strip()
+    if not said:
+        return None
+    try:
+        seconds = float(said)
+    except ValueError:
+        raise ValueError(f"{name} {said!r}; seconds expected") from None
+    if not isfinite(seconds) or seconds < 0:
+        raise ValueError(f"{name} {said!r}; seconds from the file's beginning expected")
+    return seconds

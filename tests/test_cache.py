@@ -1,0 +1,316 @@
+"""Frames kept on disk: the same numbers, never stale, whole or not at all."""
+
+import multiprocessing
+import os
+import pickle
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from run_outcome import outcome
+from toy_sound import RATE, hum, write_recordings
+
+from spelldown.data import cache
+from spelldown.data.cache import Shard, cached_part
+from spelldown.data.corpora import CutsSettings, read_part
+from spelldown.data.frontend import (
+    ArraysFrontendSettings,
+    Frontend,
+    FrontendSettings,
+    LogMelSettings,
+    MfccSettings,
+)
+from spelldown.errors import DataError, RecipeError
+from spelldown.recipe.recipe import Recipe, read_recipe
+from spelldown.recipe.run import start
+from spelldown.training.run.run_folder import RunFolder
+
+DEMO = Path(__file__).parent.parent / "recipes" / "demo.yaml"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_recordings(tmp_path / "corpus")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+def kept(root: Path, folder: Path, settings: FrontendSettings | None = None, **how: Any) -> Shard:
+    cuts = read_part(CutsSettings(root=root), "train").cuts
+    return cached_part(cuts, Frontend(settings or MfccSettings()), folder, "train", **how)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("settings", [MfccSettings(width=20, deltas=1), LogMelSettings(width=40)])
+@pytest.mark.parametrize("speed", [1.0, 0.9])
+def test_frames_from_the_cache_are_those_made_on_the_fly(
+    root: Path, folder: Path, settings: FrontendSettings, speed: float
+) -> None:
+    frontend = Frontend(settings)
+    shard = kept(root, folder, settings, speed=speed)
+    for place, cut in enumerate(read_part(CutsSettings(root=root), "train").cuts):
+        made = frontend.static(cut, speed)
+        assert torch.equal(shard.frames(place), made)
+        assert len(made) == frontend.count(cut, speed)
+
+
+def test_workers_make_the_same_file(root: Path, folder: Path, tmp_path: Path) -> None:
+    alone, helped = kept(root, folder), kept(root, tmp_path / "other", workers=2)
+    assert alone.path.read_bytes() == helped.path.read_bytes()
+
+
+def test_what_is_there_is_not_made_again(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = kept(root, folder)
+    monkeypatch.setattr(Frontend, "static", lambda *_: pytest.fail("made again"))
+    assert kept(root, folder).path == first.path
+    assert names(folder) == {first.path.name, first.path.with_suffix(".json").name}
+
+
+def test_deltas_normalisation_and_names_share_the_frames(root: Path, folder: Path) -> None:
+    first = kept(root, folder)
+    assert kept(root, folder, MfccSettings(deltas=2, normalise="mean")).path == first.path
+    part = read_part(CutsSettings(root=root), "train")
+    for cut in part.cuts:
+        cut.id = f"other-{cut.id}"
+    assert cached_part(part.cuts, Frontend(MfccSettings()), folder, "train").path == first.path
+
+
+def test_whatever_changes_the_frames_has_a_cache_of_its_own(root: Path, folder: Path) -> None:
+    paths = {kept(root, folder).path}
+    for settings in (MfccSettings(width=14), MfccSettings(filters=30), LogMelSettings(width=13)):
+        paths.add(kept(root, folder, settings).path)
+    paths.add(kept(root, folder, speed=1.1).path)
+    paths.add(kept(root, folder, MfccSettings(sample_rate=8000)).path)
+    audio = root / "audio" / "train-004.wav"
+    samples, rate = soundfile.read(audio)
+    soundfile.write(audio, 0.5 * samples, rate)  # as long as before
+    paths.add(kept(root, folder).path)
+    assert len(paths) == 7
+    place = 4
+    made = Frontend(MfccSettings()).static(
+        list(read_part(CutsSettings(root=root), "train").cuts)[4]
+    )
+    assert torch.equal(kept(root, folder).frames(place), made)
+
+
+def test_a_damaged_cache_is_made_anew(root: Path, folder: Path) -> None:
+    shard = kept(root, folder)
+    whole = shard.path.read_bytes()
+    shard.path.write_bytes(whole[:-1])
+    assert kept(root, folder).path.read_bytes() == whole
+    shard.path.with_suffix(".json").write_text("{")
+    assert kept(root, folder).path.read_bytes() == whole
+    shard.path.with_suffix(".json").write_text('{"key": "another"}')
+    shard.path.write_bytes(bytes(len(whole)))
+    assert kept(root, folder).path.read_bytes() == whole
+    shard.path.with_suffix(".json").unlink()
+    assert kept(root, folder).path.read_bytes() == whole
+
+
+def test_a_stopped_making_goes_on_where_it_was(
+    root: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = kept(root, tmp_path / "unbroken").path.read_bytes()
+    static = Frontend.static
+    made: list[str] = []
+
+    def stopped(self: Frontend, cut: Any, speed: float = 1.0) -> Any:
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        made.append(cut.id)
+        return static(self, cut, speed)
+
+    monkeypatch.setattr(cache, "SAFE_EVERY", 1)
+    monkeypatch.setattr(Frontend, "static", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        kept(root, folder)
+    assert not list(folder.glob("*.half"))
+
+    def going_on(self: Frontend, cut: Any, speed: float = 1.0) -> Any:
+        made.append(cut.id)
+        return static(self, cut, speed)
+
+    monkeypatch.setattr(Frontend, "static", going_on)
+    assert kept(root, folder).path.read_bytes() == expected
+    assert made == [f"train-{number:03}" for number in range(9)]
+    assert len(names(folder)) == 2
+
+
+def test_recordings_that_cannot_be_read_are_all_named_and_nothing_is_left(
+    root: Path, folder: Path
+) -> None:
+    cuts = read_part(CutsSettings(root=root), "train").cuts
+    for number in (2, 6):
+        audio = root / "audio" / f"train-{number:03}.wav"
+        audio.write_bytes(audio.read_bytes()[:2000])
+    with pytest.raises(DataError, match="2 recordings of train cannot be read") as caught:
+        cached_part(cuts, Frontend(MfccSettings()), folder, "train")
+    assert "train-002.wav" in caught.value.problems[0]
+    assert "train-006.wav" in caught.value.problems[1]
+    assert names(folder) == set()
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The file system refuses to let files grow any further, as a full one does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [10, 3000])
+def test_a_disk_that_fills_up_is_named_and_nothing_is_left(
+    root: Path, folder: Path, size: int
+) -> None:
+    with files_of_at_most(size), pytest.raises(DataError) as caught:
+        kept(root, folder)
+    told = str(caught.value)
+    assert str(folder) in told and ".half" in told and "cannot be written" in told
+    assert "data.cache_folder" in told and "data.cache: null" in told
+    assert names(folder) == set()
+    kept(root, folder)
+    assert len(names(folder)) == 2
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(root)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(Frontend, "static", lambda *_: pytest.fail("made"))
+    with pytest.raises(DataError, match=r"need 0\.0 MiB, and only 0\.0 MiB are free there"):
+        kept(root, folder)
+    assert names(folder) == set()
+
+
+def test_a_folder_that_cannot_be_made_is_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"data\.cache_folder") as caught:
+        kept(root, tmp_path / "file" / "cache")
+    assert str(tmp_path / "file" / "cache") in str(caught.value)
+
+
+def slowly(root: Path, folder: Path, made: Any) -> None:
+    static = Frontend.static
+
+    def slow(self: Frontend, cut: Any, speed: float = 1.0) -> Any:
+        made.put(os.getpid())
+        time.sleep(0.02)
+        return static(self, cut, speed)
+
+    Frontend.static = slow  # type: ignore[method-assign,assignment]
+    kept(root, folder)
+
+
+def test_two_processes_make_the_frames_once(root: Path, folder: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    made: Any = context.SimpleQueue()
+    both = [context.Process(target=slowly, args=(root, folder, made)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    makers = []
+    while not made.empty():
+        makers.append(made.get())
+    assert len(makers) == 9 and len(set(makers)) == 1
+    assert len(names(folder)) == 2
+
+
+def test_a_shard_goes_to_a_worker_without_its_frames(root: Path, folder: Path) -> None:
+    shard = kept(root, folder)
+    frames = shard.frames(3)
+    sent = pickle.dumps(shard)
+    assert len(sent) < 1000
+    assert torch.equal(pickle.loads(sent).frames(3), frames)
+
+
+# --- in a run
+
+
+def recipe_of(root: Path, **sections: Any) -> Recipe:
+    page: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"kind": "cuts", "root": root, **sections.pop("data", {})},
+        "frontend": {"kind": "mfcc", "width": 8, "filters": 20, "deltas": 1},
+        "listener": {"blocks": [{"kind": "conv", "widths": [8], "stride": 2}]},
+        "speller": {"embedding": 8, "width": 8},
+        "batching": {"utterances": 4, **sections.pop("batching", {})},
+        "training": {"epochs": 2, "device": "cpu", "threads": 1, "pictures_every": 0},
+        "search": {"kind": "greedy", "longest": 20},
+    }
+    return Recipe.model_validate({**page, **sections})
+
+
+@pytest.mark.parametrize(
+    ("augment", "speeds"),
+    [
+        ({"sound": {"speeds": [0.9, 1.1]}, "time_warp": 10, "from_epoch": 2}, [0.9, 1.0, 1.1]),
+        (None, [1.0]),
+    ],
+)
+def test_a_run_with_a_cache_ends_with_the_weights_of_one_without(
+    root: Path, tmp_path: Path, augment: Any, speeds: list[float]
+) -> None:
+    plain = recipe_of(root, augment=augment, batching={"cache_megabytes": 0, "ahead": 0})
+    cached = recipe_of(root, augment=augment, data={"cache": "half"})
+    for name, recipe in (("plain", plain), ("cached", cached), ("again", cached)):
+        start(recipe, RunFolder(tmp_path / name))
+        found = [path.name for path in (root / "cache").glob("*.half")] if name != "plain" else []
+        assert name == "plain" or len(found) == len(speeds) + 1  # and dev at its own speed
+    assert (
+        outcome(tmp_path / "plain") == outcome(tmp_path / "cached") == outcome(tmp_path / "again")
+    )
+
+
+def test_looking_at_a_recipe_makes_no_cache(root: Path) -> None:
+    from spelldown.recipe.overview import overview
+
+    assert overview(recipe_of(root, data={"cache": "half"})).missing is None
+    assert not (root / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "says"),
+    [
+        (["data.cache_folder=x"], "data", "add cache: half"),
+        (["data.cache=half", "augment.sound={volume: [-6, 6]}"], "augment.sound.volume",
+         "set data.cache to null, or this"),
+        (["data.cache=half", "augment.sound={room: {kind: simulated}}"], "augment.sound.room",
+         "another one each time"),
+        (["data.cache=half", "batching.cache_megabytes=9"], "batching.cache_megabytes", "on disk"),
+        (["data.cache=half", "frontend={kind: arrays}"], "data.cache", "need no cache"),
+        (["data.cache=full"], "data.cache", "half"),
+    ],
+)  # fmt: skip
+def test_a_cache_that_would_be_wrong_is_refused(overrides: list[str], key: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(DEMO, overrides)
+    assert any(key in problem and says in problem for problem in caught.value.problems), str(
+        caught.value
+    )
+
+
+def test_ready_made_frames_are_not_what_a_cache_is_for() -> None:
+    assert not Frontend(ArraysFrontendSettings()).halves
+    frames = Frontend(MfccSettings()).of_samples(torch.from_numpy(hum(0.5)), RATE)
+    assert torch.equal(frames.half().float(), frames)

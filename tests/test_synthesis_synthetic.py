@@ -1,0 +1,422 @@
+"""Synthetic corpora: every sentence as asked, reproducible to the byte, never half-written."""
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from spelldown.cli import app
+from spelldown.data.corpora import CutsSettings, read_part
+from spelldown.data.preparing.text import TextForm, TextSettings
+from spelldown.data.synthesis import corpus
+from spelldown.data.synthesis.engines.speaking import SilentError, Speech, Voice
+from spelldown.data.synthesis.planning import (
+    SharesSettings,
+    VarietySettings,
+    plan,
+    split,
+)
+from spelldown.data.synthesis.sound import Take, record
+from spelldown.data.synthesis.synthetic import SyntheticSettings, make_synthetic
+from spelldown.data.synthesis.texts import Sentence, compared, read_sentences
+from spelldown.errors import DataError
+
+OWN = TextForm(TextSettings())
+
+# Says "TEXT" as a tone of 20 ms a letter, at a pitch for each voice; some words it cannot say.
+TONE = """
+import sys, wave, math, struct
+text, voice, out = sys.argv[1:4]
+if "cough" in text.lower():
+    print("a frog in the throat", file=sys.stderr); sys.exit(3)
+pitch = 200 + 50 * (sum(map(ord, voice)) % 7)
+samples = [int(9000 * math.sin(6.283 * pitch * i / 8000)) for i in range(160 * len(text))]
+with wave.open(out, "wb") as file:
+    file.setnchannels(1); file.setsampwidth(2); file.setframerate(8000)
+    file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+"""
+LINES = [f"Sentence number {number}, έτσι!" for number in range(12)]
+
+
+def settings(folder: Path, lines: Sequence[str] = LINES, **changes: Any) -> SyntheticSettings:
+    """Settings with an engine that speaks in tones; `changes` by section."""
+    script, text = folder / "tone.py", folder / "text.txt"
+    script.write_text(TONE)
+    text.write_text("\n".join(lines), encoding="utf-8")
+    page: dict[str, Any] = {
+        "saying": {"text": text},
+        "speaking": {
+            "engine": "command",
+            "command": f"{sys.executable} {script} {{text}} {{voice}} {{out}}",
+            "voices": ("anna", "bob", "cleo"),
+        },
+    }
+    for name, change in changes.items():
+        page[name] = page.get(name, {}) | change
+    return SyntheticSettings.model_validate(page)
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic")
+    split_up = {"split": {"train": 0.5, "dev": 0.25, "test": 0.25}}
+    make_synthetic(folder / "out", settings(folder, shares=split_up), processes=2)
+    return folder
+
+
+# --- what is said
+
+
+def test_sentences_are_each_said_once_and_written_as_they_are_spelled(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_bytes(
+        "\ufeffHello, World!\r\nhello world\n\n  Two   words \nÉtude: ça va?\nx\n".encode()
+        + b"a" * 300
+    )
+    found = read_sentences(text, OWN, (2, 200))
+    assert found.sentences == [
+        Sentence("Hello, World!", "HELLO WORLD"),
+        Sentence("Two words", "TWO WORDS"),
+        Sentence("Étude: ça va?", "ÉTUDE ÇA VA"),
+    ]
+    assert found.dropped == {"there already": 1, "too short": 1, "too long": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.txt", "DON'T GO\nDON'T STAY\nTO GO\n"),
+        ("text", "spk1-utt7\tdon\u2019t go\nspk1-utt8\tto go"),
+        ("text", "utt7 Don't go.\nutt8 To go.\n"),
+        ("test.jsonl", '{"supervisions": [{"text": "dont go"}]}\n'),
+    ],
+)
+def test_sentences_of_a_test_set_stay_unheard(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("Go!\nDon't - go?\n", encoding="utf-8")
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    found = read_sentences(tmp_path / "text.txt", OWN, (1, 99), [tmp_path / name])
+    assert [sentence.said for sentence in found.sentences] == ["Go!"]
+    assert found.dropped == {"left out": 1}
+
+
+def test_sentences_are_compared_in_every_script_without_losing_vowel_signs() -> None:
+    assert compared("Καλημέρα, ΚΌΣΜΕ!") == compared("καλημέρα κόσμε")
+    assert compared("कि") != compared("का")
+    assert compared("e\u0301") == compared("\u00e9")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"fine\nna\xefve\n", "line 2: not UTF-8"),
+        (b"\n \n", "no sentence to be spoken"),
+        (b"!\n?\n", "2 too short"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_sentences(tmp_path / "text.txt", OWN, (2, 200))
+    with pytest.raises(DataError, match="nowhere"):
+        read_sentences(tmp_path / "nowhere", OWN, (2, 200))
+
+
+# --- who says it, and how
+
+
+SENTENCES = [Sentence(f"s{number}", f"S{number}") for number in range(40)]
+CAST = [Voice(f"v{number}", (f"a+v{number}", f"b+v{number}"), "el") for number in range(10)]
+
+
+def test_parts_share_neither_voices_nor_sentences() -> None:
+    shares = SharesSettings(split={"train": 0.8, "dev": 0.1, "test": 0.1}, hours=2)
+    parts = split(SENTENCES, CAST, shares, seed=3)
+    assert [(p.name, len(p.sentences), len(p.voices)) for p in parts] == [
+        ("train", 32, 8),
+        ("dev", 4, 1),
+        ("test", 4, 1),
+    ]
+    assert [p.seconds for p in parts] == pytest.approx([5760, 720, 720])
+    for what in ("sentences", "voices"):
+        everything = [one for part in parts for one in getattr(part, what)]
+        assert len(set(everything)) == len(everything)
+    assert split(SENTENCES, CAST, shares, seed=3) == parts != split(SENTENCES, CAST, shares, 4)
+    few = split(SENTENCES, CAST[:3], shares, seed=3)  # small shares still get one
+    assert [len(part.voices) for part in few] == [1, 1, 1]
+    with pytest.raises(DataError, match="3 parts need at least as many voices"):
+        split(SENTENCES, CAST[:2], shares, seed=3)
+
+
+def test_when_all_is_said_it_is_said_again_by_other_voices() -> None:
+    (part,) = split(SENTENCES, CAST, SharesSettings(hours=1), seed=1)
+    coming = iter(plan(part, VarietySettings()).utterances)
+    rounds = [[next(coming) for _ in SENTENCES] for _ in range(3)]
+    texts = [[u.text for u in one] for one in rounds]
+    assert texts[0] == texts[1] == texts[2] and set(texts[0]) == {s.written for s in SENTENCES}
+    for said in zip(*rounds, strict=True):
+        assert len({u.speaker for u in said}) == 3
+    every = [u for one in rounds for u in one]
+    assert len({u.id for u in every}) == len({u.path for u in every}) == 120
+    assert {u.request.voice[0] for u in every} == {"a", "b"}
+    assert len({u.request.seed for u in every}) == 120
+
+
+def test_what_is_drawn_stays_within_its_span() -> None:
+    (part,) = split(SENTENCES, CAST, SharesSettings(), seed=1)
+    variety = VarietySettings(
+        speeds=(0.5, 0.7), pitches=(1.2, 1.3), noise=(3, 5), loudness=(-9, -8), seed=4
+    )
+    for u in plan(part, variety).utterances:
+        assert 0.5 <= u.request.speed * u.take.pitch <= 0.701
+        assert 1.2 <= u.take.pitch <= 1.3 and -9 <= u.take.loudness <= -8
+        assert u.take.noise is not None and 3 <= u.take.noise <= 5 and 0 <= u.take.colour <= 2
+    clean = next(iter(plan(part, VarietySettings(clean=True)).utterances))
+    assert clean.take.noise is None
+
+
+def test_a_command_that_cannot_be_told_how_fast_is_not_asked_to() -> None:
+    (part,) = split(SENTENCES, CAST, SharesSettings(), seed=1)
+    assert {u.request.speed for u in plan(part, VarietySettings(), paced=False).utterances} == {1.0}
+    with pytest.raises(DataError, match=r"put .speed. into it"):
+        plan(part, VarietySettings(speeds=(0.8, 1.2)), paced=False)
+
+
+def test_shares_are_of_one_whole() -> None:
+    for wrong in ({"train": 0.9}, {"train": 1.5, "dev": -0.5}, {}, {"../up": 1.0}):
+        with pytest.raises(ValidationError):
+            SharesSettings(split=wrong)
+    with pytest.raises(ValidationError, match="least, most"):
+        VarietySettings(noise=(40, 10))
+
+
+# --- how it sounds
+
+
+def tone(pitch: float, seconds: float = 1.0, rate: int = 22050) -> Speech:
+    time = np.arange(round(seconds * rate)) / rate
+    return Speech((8000 * np.sin(2 * np.pi * pitch * time)).astype(np.int16), rate)
+
+
+def spectrum(samples: Any, rate: int) -> tuple[Any, Any]:
+    return np.fft.rfftfreq(len(samples), 1 / rate), np.abs(np.fft.rfft(samples)) ** 2
+
+
+def test_a_smaller_speaker_is_higher_and_as_much_faster() -> None:
+    samples = record(tone(400), Take(-20, None, 1, pitch=1.25), 16000)
+    assert len(samples) == pytest.approx(16000 / 1.25, abs=2)
+    frequencies, power = spectrum(samples, 16000)
+    assert frequencies[power.argmax()] == pytest.approx(500, abs=2)
+
+
+def test_loudness_and_noise_are_as_loud_as_they_say() -> None:
+    quiet = record(tone(400), Take(-30, None, 1), 16000)
+    assert 20 * np.log10(np.sqrt(np.mean(quiet**2))) == pytest.approx(-30, abs=0.2)
+    for colour in (0.0, 1.0, 2.0):
+        noisy = record(tone(400), Take(-30, 12, 1, colour), 16000)
+        noise = noisy - quiet
+        ratio = 10 * np.log10(np.mean(quiet**2) / np.mean(noise**2))
+        assert ratio == pytest.approx(12, abs=0.3)
+    loud = record(tone(400), Take(-1, 20, 1), 16000)
+    assert np.abs(loud).max() <= 1 and np.mean(np.abs(loud) > 0.999) < 0.01
+
+
+def test_brown_noise_falls_with_frequency_and_white_noise_does_not() -> None:
+    falls = []
+    for colour in (0.0, 1.0, 2.0):
+        silence = record(tone(60), Take(-30, -20, 3, colour), 16000)
+        frequencies, power = spectrum(silence, 16000)
+        low, high = (
+            power[(frequencies > a) & (frequencies < 2 * a)].mean() for a in (500.0, 2000.0)
+        )
+        falls.append(10 * np.log10(low / high))
+    assert falls == pytest.approx([0, 6, 12], abs=1.5)  # two octaves: 3 dB each, and 6
+
+
+def test_silence_and_speech_that_breaks_off_are_no_speech() -> None:
+    for nothing in (Speech(np.zeros(9000, np.int16), 16000), Speech(np.zeros(0, np.int16), 16000)):
+        with pytest.raises(SilentError, match="silent"):
+            record(nothing, Take(-20, 20, 1), 16000)
+    with pytest.raises(SilentError, match=r"0\.10 s of speech for 60 letters"):
+        record(tone(400, 0.1), Take(-20, 20, 1), 16000, letters=60)
+
+
+# --- the folder
+
+
+def test_the_corpus_can_be_trained_on_as_it_is(made: Path) -> None:
+    root = made / "out"
+    counts = []
+    for name in ("train", "dev", "test"):
+        part = read_part(CutsSettings(root=root), name)
+        assert not part.problems
+        counts.append(len(part.cuts))
+        for cut in part.cuts:
+            info = soundfile.info(cut.recording.sources[0].source)
+            assert (info.samplerate, info.subtype, info.format) == (16000, "PCM_16", "FLAC")
+            assert info.frames == cut.recording.num_samples
+            text = cut.supervisions[0].text
+            assert text.startswith("SENTENCE NUMBER") and text.endswith("ΈΤΣΙ")
+    assert counts == [6, 3, 3]
+    record = json.loads((root / "prepared.json").read_text())
+    assert record["parts"]["train"]["utterances"] == 6 and record["kind"] == "synthetic"
+    shutil.copytree(root, made / "moved")
+    cuts = CutSet.from_jsonl(made / "moved" / "dev.jsonl.gz")
+    assert all(c.with_recording_path_prefix(made / "moved").load_audio().any() for c in cuts)
+
+
+def test_the_same_settings_give_the_same_bytes_however_interrupted(
+    made: Path, tmp_path: Path
+) -> None:
+    split_up = {"split": {"train": 0.5, "dev": 0.25, "test": 0.25}}
+    out, wanted = tmp_path / "out", files_of(made / "out")
+    again = settings(made, shares=split_up)
+    make_synthetic(out, again, processes=5)
+    assert files_of(out) == wanted
+    for lost in ("train.jsonl.gz", "prepared.json", *[n for n in wanted if n.endswith("flac")][:4]):
+        (out / lost).unlink(missing_ok=True)
+    half = next(path for path in out.rglob("*.flac"))
+    half.write_bytes(b"")  # as a power failure leaves it
+    half.with_name("left-behind.flac").write_bytes(b"of a larger corpus")
+    make_synthetic(out, again, processes=1)
+    assert files_of(out) == wanted
+
+
+def test_a_stop_is_told_with_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings(tmp_path)
+    seconds, done = corpus._Studio.seconds, threading.Semaphore(4)
+
+    def stopping(studio: corpus._Studio, utterance: corpus.Utterance) -> float:
+        if not done.acquire(blocking=False):
+            raise KeyboardInterrupt
+        return seconds(studio, utterance)
+
+    monkeypatch.setattr(corpus._Studio, "seconds", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        make_synthetic(tmp_path / "out", asked, processes=1)
+    assert "the same command goes on" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("*.flac"))) == 4 and not list(tmp_path.rglob("*.gz*"))
+    monkeypatch.undo()
+    monkeypatch.setattr(corpus, "record", record)
+    assert make_synthetic(tmp_path / "out", asked).parts["train"].utterances == 12
+
+
+def test_more_hours_go_on_with_what_is_there(tmp_path: Path) -> None:
+    def hours(number: float) -> dict[str, bytes]:
+        asked = settings(tmp_path, shares={"hours": number})
+        result = make_synthetic(tmp_path / "out", asked, processes=2)
+        seconds = result.parts["train"].seconds
+        assert 3600 * number <= seconds < 3600 * number + 2
+        return {n: b for n, b in files_of(tmp_path / "out").items() if n.endswith(".flac")}
+
+    few, many = hours(0.001), hours(0.004)
+    assert few.items() < many.items() and len(many) > 12  # the text was said more than once
+    assert hours(0.001) == few
+
+
+def test_a_folder_of_other_settings_or_other_things_is_not_touched(made: Path) -> None:
+    before = files_of(made / "out")
+    with pytest.raises(DataError, match=r"(?s)made otherwise.*variety\.seed: 1 there, 2 now"):
+        make_synthetic(made / "out", settings(made, variety={"seed": 2}))
+    assert files_of(made / "out") == before
+    with pytest.raises(DataError, match="something else"):
+        make_synthetic(made, settings(made))
+    assert not (made / "corpus.json").exists()
+
+
+def test_a_sentence_that_cannot_be_said_stops_or_is_left_out(tmp_path: Path) -> None:
+    lines = [*LINES, "This makes me cough"]
+    with pytest.raises(DataError, match=r"'This makes me cough' as .*a frog in the throat"):
+        make_synthetic(tmp_path / "out", settings(tmp_path, lines), processes=2)
+    assert not list(tmp_path.rglob("*.gz*"))
+    lenient = settings(tmp_path, lines, saying={"problems": "leave-out"})
+    result = make_synthetic(tmp_path / "out", lenient, processes=2)
+    assert result.parts["train"].utterances == 12
+    assert "This makes me cough" in (tmp_path / "out" / "left_out.txt").read_text()
+    broken = [f"cough number {number}" for number in range(30)]
+    with pytest.raises(DataError, match="a frog"):  # not one sentence: the engine
+        make_synthetic(
+            tmp_path / "none", settings(tmp_path, broken, saying={"problems": "leave-out"})
+        )
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes, lasting: bool = True) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(corpus, "write_whole", full)
+    monkeypatch.setattr(corpus, "open_folder", lambda *_, **__: None)
+    monkeypatch.setattr("spelldown.data.synthesis.synthetic.open_folder", lambda *_, **__: None)
+    (tmp_path / "out").mkdir()
+    lenient = settings(tmp_path, saying={"problems": "leave-out"})
+    with pytest.raises(DataError, match=r"\.flac: No space left on device"):
+        make_synthetic(tmp_path / "out", lenient)
+
+
+def test_a_text_in_another_script_needs_its_language_said(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader")
+    asked = settings(tmp_path, ["καλημέρα κόσμε"], speaking={"engine": "espeak", "command": None})
+    with pytest.raises(DataError, match="greek letters"):
+        make_synthetic(tmp_path / "out", asked)
+    assert not (tmp_path / "out").exists()
+
+
+# --- the command
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    asked = settings(folder)
+    line = ["prepare", "synthetic", "--engine", "command", "--voices", "anna,bob"]
+    line += ["--command", str(asked.speaking.command), "--text", str(asked.saying.text), *more]
+    return line
+
+
+def test_the_command_says_what_it_made_and_how_to_use_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    more = ["--case", "lower", "--split", "train=0.75,dev=0.25", "--pitches", "1,1.2", str(out)]
+    result = CliRunner().invoke(app, command(tmp_path, *more))
+    assert result.exit_code == 0, result.output
+    assert f"data: {{kind: cuts, root: {out}}}" in result.output
+    assert "9" in result.output and "dev" in result.output
+    assert "12 sentences are spelled with digits" in result.output
+    texts = [cut.supervisions[0].text for cut in CutSet.from_jsonl(out / "train.jsonl.gz")]
+    assert texts[0].startswith("sentence number")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--noise", "40,10", "OUT"], "--noise: [40.0, 10.0] is not [least, most]"),
+        (["--pitches", "high", "OUT"], "--pitches"),
+        (["--split", "train", "OUT"], "KEY=VALUE"),
+        (["--engine", "espeak", "OUT"], "go together"),
+        ([], "the folder OUT expected"),
+    ],
+)
+def test_wrong_usage_names_the_option(more: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, command(tmp_path, *more), env={"COLUMNS": "200"})
+    assert result.exit_code == 2 and message in result.output
+
+
+def test_what_can_speak_is_listed(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["prepare", "synthetic", "--list"])
+    assert result.exit_code == 0
+    for name in ("espeak", "hibari", "piper", "command"):
+        assert name in result.output

@@ -1,0 +1,124 @@
+"""What a text becomes to be spelled, and what it lost on the way."""
+# ruff: noqa: RUF001 (letters of many scripts are meant)
+
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spelldown.data.preparing.text import TextForm, TextSettings
+from spelldown.errors import DataError
+
+
+def said(written: str, **chosen: str) -> str:
+    return TextForm(TextSettings(**chosen)).said(written).text
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [
+        ("WE CALL IT BEAR", "WE CALL IT BEAR"),
+        ("Hello,  world!\n", "HELLO WORLD"),
+        ("It’s the dogs' bone", "IT'S THE DOGS' BONE"),
+        ("the ‘best’ of 'em", "THE BEST OF 'EM"),
+        ("he said 'well then' and don`t", "HE SAID WELL THEN AND DON'T"),
+        ("rock 'n' roll", "ROCK N ROLL"),
+        ("“Über”—das", "ÜBER DAS"),
+        ("one,two;three", "ONE TWO THREE"),
+        ("co\u00adop", "COOP"),
+        ("Привет, мир", "ПРИВЕТ МИР"),
+        ("你好，世界。", "你好 世界"),
+        ("हिन्दी में", "हिन्दी में"),
+        ("გამარჯობა, world", "გამარჯობა WORLD"),
+        ("tab\tand\u2028line\x00", "TAB AND LINE"),
+        ("...", ""),
+    ],
+)
+def test_a_text_becomes_what_is_said(written: str, becomes: str) -> None:
+    assert said(written) == becomes
+
+
+def test_case_punctuation_and_apostrophes_are_as_they_are_set() -> None:
+    assert said("It's Ok.", case="lower") == "it's ok"
+    assert said("It's Ok.", case="as-is", punctuation="keep") == "It's Ok."
+    assert said("It's Ok.", apostrophes="drop") == "ITS OK"
+    assert said("It's Ok.", apostrophes="drop", punctuation="keep") == "ITS OK."
+
+
+def test_the_librispeech_form_has_nothing_but_its_28_characters() -> None:
+    assert said("Café naïve, Straße; Łódź, Œuvre & Ångström's", form="librispeech") == (
+        "CAFE NAIVE STRASSE LODZ OEUVRE ANGSTROM'S"
+    )
+
+
+def test_turkish_has_its_own_capitals() -> None:
+    assert said("ısı iki", language="tr") == "ISI İKİ"
+    assert said("ISPARTA İzmir", language="tr-TR", case="lower") == "ısparta izmir"
+    assert said("iki") == "IKI"
+
+
+def test_what_a_text_loses_is_counted_letters_apart_from_punctuation() -> None:
+    found = TextForm(TextSettings(form="librispeech")).said("5 cats, 55 dogs, мир!")
+    assert found.text == "CATS DOGS"
+    assert found.letters == {"5": 3, "М": 1, "И": 1, "Р": 1}
+    assert found.punctuation == {",": 2, "!": 1}
+    quoted = TextForm(TextSettings()).said("'a b' isn't")
+    assert quoted.text == "A B ISN'T" and quoted.punctuation == {"'": 2}
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "becomes"),
+    [
+        ("en", "The 3rd of May, 1,000.5", "the third of may one thousand point five"),
+        ("en", "42 and 007", "forty two and zero zero seven"),
+        ("en", "B2B COVID19", "b two b covid nineteen"),
+        ("de", "1.000 Leute, 3,5 Prozent", "eintausend leute drei komma fünf prozent"),
+        ("fr", "1\u202f000 ou 80", "mille ou quatre vingts"),
+        ("pt-BR", "21", "vinte e um"),
+    ],
+)
+def test_numbers_are_read_in_their_language(language: str, written: str, becomes: str) -> None:
+    pytest.importorskip("num2words")
+    assert said(written, numbers="words", language=language, case="lower") == becomes
+
+
+def test_numbers_need_a_language_that_somebody_can_count_in() -> None:
+    with pytest.raises(DataError, match="--text-language en"):
+        TextForm(TextSettings(numbers="words"))
+    pytest.importorskip("num2words")
+    with pytest.raises(DataError, match=r"'tlh'; known: .*\bde\b"):
+        TextForm(TextSettings(numbers="words", language="tlh"))
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "num2words", None)
+    with pytest.raises(DataError, match=r"spelldown\[numbers\]"):
+        TextForm(TextSettings(numbers="words", language="en"))
+
+
+def test_unicode_forms_make_one_spelling_of_several() -> None:
+    assert said("cafe\u0301") == said("caf\u00e9")
+    assert said("②", unicode="NFKC") == "2"
+
+
+ANY_FORM = [
+    TextForm(TextSettings(case=case, punctuation=marks, unicode=form))
+    for case in ("upper", "lower", "as-is")
+    for marks in ("drop", "keep")
+    for form in ("NFC", "NFKC")
+] + [TextForm(TextSettings(form="librispeech")), TextForm(TextSettings(apostrophes="drop"))]
+
+
+@given(st.text(), st.sampled_from(ANY_FORM))
+def test_any_text_takes_a_form_without_white_space_to_spare(text: str, form: TextForm) -> None:
+    found = form.said(text).text
+    assert found == " ".join(found.split()) == unicodedata.normalize("NFC", found)
+
+
+@settings(max_examples=500)
+@given(st.text("abcXYZ _@ äßé'’‘“”,.-1\u0301\u00a0"), st.sampled_from(ANY_FORM))
+def test_a_text_in_form_stays_as_it_is(text: str, form: TextForm) -> None:
+    once = form.said(text).text
+    assert form.said(once).text == once

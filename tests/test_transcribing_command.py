@@ -1,0 +1,198 @@
+"""`spelldown transcribe`: what it prints, writes and refuses."""
+
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_sound import RATE, bursts, hearing_transcriber, write_sound
+from typer.testing import CliRunner, Result
+
+from spelldown.cli import app
+from spelldown.data.frontend import ArraysFrontendSettings, MfccSettings
+from spelldown.recipe import run as runs
+from spelldown.search.transcribing.sound import activity
+from spelldown.search.transcribing.sound import microphone as microphones
+
+SPANS = ((0.5, 2.0), (2.6, 3.5), (5.0, 5.9), (9.0, 10.5))
+LONG = bursts(*SPANS, seconds=12.0)
+CUT = ("--longest", "4", "--pauses", "energy")
+
+
+@pytest.fixture(autouse=True)
+def run(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stands for a trained run, whatever folder is named."""
+    frontend = MfccSettings(width=5, filters=20, sample_rate=RATE)
+    made = SimpleNamespace(
+        transcriber=hearing_transcriber(),
+        recipe=SimpleNamespace(frontend=frontend),
+        folder=SimpleNamespace(path=Path("runs/a")),
+    )
+    monkeypatch.setattr(runs, "load_run", lambda path: made)
+    return made
+
+
+def transcribe(*words: object, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(app, ["transcribe", "runs/a", *map(str, words)], input=stdin)
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Path:
+    """A folder with a long and two short recordings, two of one name."""
+    folder = tmp_path / "die Vorträge"
+    write_sound(folder / "long.wav", LONG)
+    write_sound(folder / "a" / "short.flac", LONG[: 3 * RATE])
+    write_sound(folder / "b" / "short.wav", LONG[2 * RATE : 4 * RATE])
+    return folder
+
+
+def test_text_is_a_line_each_in_order(talks: Path) -> None:
+    result = transcribe(talks, *CUT)
+    assert result.exit_code == 0, result.output
+    ids = [line.split("\t")[0] for line in result.stdout.splitlines()]
+    assert ids == ["long", "a/short", "b/short"]
+    assert result.stderr == ""  # no bar where nobody sees it
+
+
+def test_json_has_words_and_segments_of_a_long_recording(talks: Path) -> None:
+    result = transcribe(talks / "long.wav", "--json", *CUT)
+    (found,) = map(json.loads, result.stdout.splitlines())
+    assert len(found["segments"]) == len(SPANS)
+    assert " ".join(word["text"] for word in found["words"]).split() == found["text"].split()
+    assert transcribe(talks / "long.wav", "--format", "json", *CUT).stdout == result.stdout
+
+
+@pytest.mark.parametrize("format", ["text", "json", "srt", "vtt", "ctm"])
+def test_each_input_has_its_own_file_in_the_folder_asked_for(
+    talks: Path, tmp_path: Path, format: str
+) -> None:
+    out = tmp_path / "out"
+    result = transcribe(talks, "--out", out, "--format", format, *CUT)
+    assert (result.exit_code, result.stdout) == (0, ""), result.output
+    ending = {"text": "txt", "json": "jsonl"}.get(format, format)
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert names == {f"long.{ending}", f"a/short.{ending}", f"b/short.{ending}"}
+    if format in ("srt", "vtt", "ctm"):  # text goes without the id, scores are rounded in batches
+        alone = transcribe(talks / "long.wav", "--format", format, *CUT).stdout
+        assert (out / f"long.{ending}").read_text(encoding="utf-8") == alone
+
+
+def test_files_of_like_names_outside_the_folder_stay_inside_the_one_asked_for(
+    talks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sound(talks / "a" / "short.wav", LONG[: 3 * RATE])
+    monkeypatch.chdir(talks / "b")
+    out = tmp_path / "out"
+    files = ["../a/short.wav", "../b/short.wav", talks / "a" / "short.wav"]
+    result = transcribe(*files, "--out", out, *CUT)
+    assert result.exit_code == 0, result.output
+    found = [path.relative_to(out).as_posix() for path in out.rglob("*.txt")]
+    inside = str(talks / "a" / "short.wav.txt").lstrip("/")
+    assert sorted(found) == sorted(["a/short.wav.txt", "b/short.wav.txt", inside])
+
+
+def test_what_failed_is_named_counted_and_the_rest_is_there(talks: Path, tmp_path: Path) -> None:
+    (talks / "broken.wav").write_bytes(b"no sound at all")
+    content = (talks / "long.wav").read_bytes()
+    (talks / "long.wav").write_bytes(content[: len(content) // 2])
+    result = transcribe(talks, *CUT)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 3
+    assert "broken.wav: not a recording that can be read" in result.stderr
+    assert "long: cut short: 6.0 s of 12.0 s are there; what there is was spelled" in result.stderr
+    assert "2 of 4 inputs failed or are incomplete" in result.stderr
+    out = tmp_path / "out"
+    assert transcribe(talks, "--out", out, *CUT).exit_code == 1
+    assert not (out / "broken.txt").exists() and (out / "long.txt").exists()
+
+
+def test_where_nobody_speaks_it_says_so_and_that_is_no_failure(tmp_path: Path) -> None:
+    write_sound(tmp_path / "silence.wav", bursts(seconds=6.0))
+    result = transcribe(tmp_path / "silence.wav", *CUT)
+    assert (result.exit_code, result.stdout) == (0, "silence\t\n")
+    assert "silence: nobody speaks in it" in result.stderr
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_standard_input_is_a_recording(talks: Path, tmp_path: Path, ending: str) -> None:
+    path = write_sound(tmp_path / f"same.{ending}", LONG)
+    piped = transcribe("-", *CUT, stdin=path.read_bytes())
+    assert piped.exit_code == 0, piped.output
+    assert piped.stdout == transcribe(path, *CUT).stdout.replace("same", "stdin")
+
+
+def test_standard_input_may_be_an_array_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(90, 5)))
+    piped = transcribe("-", stdin=path.read_bytes())
+    assert piped.stdout == transcribe(path).stdout.replace("a\t", "stdin\t")
+    empty = transcribe("-")
+    assert empty.exit_code == 1
+    assert "stdin: standard input: an empty file (0 bytes)" in empty.stderr
+
+
+def test_patterns_in_quotes_are_followed(talks: Path) -> None:
+    result = transcribe(f"{talks}/**/short.*", *CUT)
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["a/short", "b/short"]
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ((), "give inputs, or --microphone"),
+        (("a.wav", "--microphone"), "give inputs, or --microphone"),
+        (("LONG", "LONG", "--format", "srt"), "--out DIR"),
+        (("LONG", "--json", "--format", "vtt"), "--json is --format json"),
+        (("LONG", "--submission", "x.csv", "--json"), "a file of its own"),
+        (("LONG", "--submission", "x.csv", "--out", "x"), "a file of its own"),
+        (("LONG", "--submission", "x.csv", "--longest", "5"), "nothing is cut for it"),
+        (("LONG", "--longest", "1"), "longest"),
+        (("LONG", "--format", "docx"), "docx"),
+    ],
+)
+def test_what_makes_no_sense_is_wrong_usage(words: tuple[str, ...], told: str, talks: Path) -> None:
+    result = transcribe(*(str(talks / "long.wav") if word == "LONG" else word for word in words))
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_detector_that_is_not_installed_is_told_before_anything_is_read(
+    talks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "MODULE", "a_module_that_is_not_there")
+    result = transcribe(talks, "--pauses", "silero")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "pip install 'spelldown[pauses]'" in result.stderr
+
+
+def test_the_microphone_is_spelled_when_enter_is_pressed(
+    run: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_transcribing_microphone import Device, PortAudioError
+
+    module = SimpleNamespace(InputStream=Device, PortAudioError=PortAudioError)
+    monkeypatch.setattr(microphones, "_sounddevice", lambda: module)
+    result = transcribe("--microphone", "--json", *CUT, stdin=b"\n")
+    assert result.exit_code == 0, result.output
+    assert "press Enter to end" in result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found["id"] == "microphone" and len(found["segments"]) == 2
+    run.recipe.frontend = ArraysFrontendSettings(width=5)
+    result = transcribe("--microphone")
+    assert result.exit_code == 1
+    assert "runs/a takes frames that come ready" in result.stderr
+
+
+def test_without_portaudio_the_microphone_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(name: str) -> None:
+        raise OSError("PortAudio library not found")
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    result = transcribe("--microphone")
+    assert result.exit_code == 1
+    assert "apt install libportaudio2" in result.stderr
