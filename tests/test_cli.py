@@ -560,7 +560,8 @@ def test_every_command_on_a_page_is_one_that_there_is(page: str) -> None:
     text = (SOURCE / page).read_text()
     commands = re.findall(r"^spelldown (prepare [\w-]+|\w+)(.*)$", text, re.MULTILINE)
     assert len(commands) > 5
-    help_of = {command: spelldown(*command.split(), "--help") for command in {c for c, _ in commands}}
+    different = {command for command, _ in commands}
+    help_of = {command: spelldown(*command.split(), "--help") for command in different}
     for command, rest in commands:
         explained = help_of[command]
         assert explained.exit_code == 0, command

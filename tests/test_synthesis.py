@@ -111,10 +111,10 @@ def test_recordings_are_speech_of_16_khz_at_the_loudness_asked_for(made: Path) -
             assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
             assert info.frames == cut.recording.num_samples
             text = cut.supervisions[0].text
-            assert 0.03 < cut.duration / len(text) < 0.15
+            assert 0.03 < (cut.duration - 0.4) / len(text) < 0.15
             samples = cut.load_audio()[0]
             loudness = 20 * np.log10(np.sqrt(np.mean(samples**2)))
-            assert -31 < loudness < -19 and np.abs(samples).max() < 0.99
+            assert -34 < loudness < -19 and np.abs(samples).max() < 0.99
             # Speech goes up and down; neither noise nor a buzz does by as much.
             level = 10 * np.log10(
                 np.mean(samples[: len(samples) // 400 * 400].reshape(-1, 400) ** 2, 1)

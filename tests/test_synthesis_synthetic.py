@@ -186,6 +186,7 @@ def test_what_is_drawn_stays_within_its_span() -> None:
         assert 0.5 <= u.request.speed * u.take.pitch <= 0.701
         assert 1.2 <= u.take.pitch <= 1.3 and -9 <= u.take.loudness <= -8
         assert u.take.noise is not None and 3 <= u.take.noise <= 5 and 0 <= u.take.colour <= 2
+        assert 0 <= u.take.before <= 0.5 and 0 <= u.take.after <= 0.5
     clean = next(iter(plan(part, VarietySettings(clean=True)).utterances))
     assert clean.take.noise is None
 
@@ -234,6 +235,18 @@ def test_loudness_and_noise_are_as_loud_as_they_say() -> None:
         assert ratio == pytest.approx(12, abs=0.3)
     loud = record(tone(400), Take(-1, 20, 1), 16000)
     assert np.abs(loud).max() <= 1 and np.mean(np.abs(loud) > 0.999) < 0.01
+
+
+def test_before_and_after_the_speech_there_is_only_the_room() -> None:
+    plain = record(tone(400), Take(-30, None, 1), 16000)
+    edged = record(tone(400), Take(-30, None, 1, before=0.25, after=0.5), 16000)
+    assert not edged[:4000].any() and not edged[-8000:].any()
+    np.testing.assert_allclose(edged[4000:-8000], plain, atol=1e-6)
+    noisy = record(tone(400), Take(-30, 12, 1, before=0.25, after=0.5), 16000)
+    for edge in (noisy[:4000], noisy[-8000:]):
+        assert 20 * np.log10(np.sqrt(np.mean(edge**2))) == pytest.approx(-42, abs=0.5)
+    with pytest.raises(ValidationError, match="within 0 to 10 seconds"):
+        VarietySettings(silence=(-1, 0))
 
 
 def test_brown_noise_falls_with_frequency_and_white_noise_does_not() -> None:

@@ -25,8 +25,9 @@ from spelldown.errors import DataError
 from spelldown.settings import Settings
 
 PARTS = ("train", "dev", "test")
-VERSION = 1  # of what is said and how: other corpora are made anew
+VERSION = 2  # of what is said and how: other corpora are made anew
 WORDS_A_MINUTE = 130  # at pace 1 of eSpeak NG
+SILENCE = (0.0, 0.4)  # seconds before the speech, and after it
 
 
 def _least_first(span: tuple[int, int]) -> tuple[int, int]:
@@ -44,7 +45,7 @@ class DemoCorpusSettings(Settings):
     train, dev, test: utterances; no sentence occurs twice, no voice in two parts.
     rate: words a minute; pitch, intonation: eSpeak NG's 0 to 99. These and the next two are
         [least, most], drawn for every utterance.
-    loudness: of the whole recording, in dB below full scale (root mean square).
+    loudness: of the speech, in dB below full scale (root mean square).
     noise: white noise, in dB below the speech.
     processes: engines at work at the same time.
     """
@@ -115,6 +116,8 @@ def plan(
                 loudness=random.uniform(*settings.loudness),
                 noise=random.uniform(*settings.noise),
                 seed=random.getrandbits(32),
+                before=random.uniform(*SILENCE),
+                after=random.uniform(*SILENCE),
             )
             name = f"{variant}-{number:04d}"
             path = f"audio/{part}/{name}.wav"

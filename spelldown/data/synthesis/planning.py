@@ -19,6 +19,7 @@ from spelldown.settings import Settings
 A_FOLDER = 1000  # recordings
 SECONDS_AN_HOUR = 3600
 SPEEDS, UNPACED = (0.85, 1.15), (1, 1)
+LONGEST_SILENCE = 10  # seconds
 
 
 def least_first(span: tuple[float, float]) -> tuple[float, float]:
@@ -28,7 +29,14 @@ def least_first(span: tuple[float, float]) -> tuple[float, float]:
     return span
 
 
+def _some_seconds(span: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= span[0] <= span[1] <= LONGEST_SILENCE:
+        raise ValueError(f"{list(span)} is not [least, most] within 0 to {LONGEST_SILENCE} seconds")
+    return span
+
+
 Span = Annotated[tuple[float, float], AfterValidator(least_first)]
+Silence = Annotated[tuple[float, float], AfterValidator(_some_seconds)]
 
 
 class VarietySettings(Settings):
@@ -44,6 +52,7 @@ class VarietySettings(Settings):
     noise: Span = Field((10, 40), description="in dB below the speech; from white to brown")
     clean: bool = Field(False, description="no noise at all")
     loudness: Span = Field((-35, -15), description="of the speech, in dB to full scale")
+    silence: Silence = Field((0, 0.5), description="seconds before the speech, and after it")
     sample_rate: int = Field(16000, ge=8000, le=48000, description="of the recordings, in Hz")
     format: Literal["flac", "wav"] = Field(
         "flac", description="of the recordings; without loss both, wav half as large again"
@@ -178,6 +187,8 @@ def _utterance(
         colour=random.uniform(0, 2),
         pitch=pitch,
         seed=random.getrandbits(31),
+        before=random.uniform(*settings.silence),
+        after=random.uniform(*settings.silence),
     )
     name = f"{voice.speaker}-{number:06d}"
     return Utterance(

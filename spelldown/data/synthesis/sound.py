@@ -23,6 +23,8 @@ class Take:
     colour: of the noise: its power falls with frequency to this exponent. 0 white, 1 pink, 2 brown
     pitch: all frequencies times this, voice and mouth alike, as if the speaker were that much
         smaller; it is shorter by as much
+    before, after: seconds of silence, or of the noise alone, around the speech. Engines begin and end
+        with the sound itself, which no recording of a person does
     """
 
     loudness: float
@@ -30,6 +32,8 @@ class Take:
     seed: int
     colour: float = 0.0
     pitch: float = 1.0
+    before: float = 0.0
+    after: float = 0.0
 
 
 def record(speech: Speech, take: Take, sample_rate: int, letters: int = 0) -> NDArray[np.float32]:
@@ -46,6 +50,8 @@ def record(speech: Speech, take: Take, sample_rate: int, letters: int = 0) -> ND
     if letters > LETTERS_A_SECOND * len(samples) / sample_rate:
         raise SilentError(f"{len(samples) / sample_rate:.2f} s of speech for {letters} letters")
     gain = 10 ** (take.loudness / 20) / np.sqrt(power)
+    edges = (round(take.before * sample_rate), round(take.after * sample_rate))
+    samples = np.pad(samples, edges)
     if take.noise is not None:
         noise = _noise(len(samples), take)
         noise *= np.sqrt(power) * 10 ** (-take.noise / 20)
