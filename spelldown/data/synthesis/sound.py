@@ -23,8 +23,8 @@ class Take:
     colour: of the noise: its power falls with frequency to this exponent. 0 white, 1 pink, 2 brown
     pitch: all frequencies times this, voice and mouth alike, as if the speaker were that much
         smaller; it is shorter by as much
-    before, after: seconds of silence, or of the noise alone, around the speech. Engines begin and end
-        with the sound itself, which no recording of a person does
+    before, after: seconds of silence, or of the noise alone, around the speech: engines begin and
+        end with the sound itself, which no recording of a person does
     """
 
     loudness: float
