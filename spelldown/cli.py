@@ -103,6 +103,10 @@ def evaluate(
         typer.Argument(metavar="[KEY=VALUE]...", help="data.root=..., search.longest=..., ..."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, dev, test, or a part's own name.")] = "test",
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Groups apart too: gender, speaker, age:16, ..."),
+    ] = None,
     json_: Json = False,
     page: Annotated[
         Path | None,
@@ -117,7 +121,7 @@ def evaluate(
 
     out, err = console(), console(stderr=True)
     loaded = load_run(run, overrides or ())
-    found = evaluated(loaded, split, tracked("spelling", err))
+    found = evaluated(loaded, split, tracked("spelling", err), by)
     if json_:
         print(json.dumps(found.as_dict(), ensure_ascii=False))
     else:

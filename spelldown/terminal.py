@@ -84,6 +84,12 @@ def show_evaluation(out: Console, evaluation: "Evaluation") -> None:
     out.print("intervals: 95 %, bootstrap over utterances")
     if evaluation.unended:
         out.print(f"{evaluation.unended} ran to the search's limit without <eos>")
+    for name, group in evaluation.groups.items():
+        (cer_low, cer_high), (low, high) = group.intervals["cer"], group.intervals["wer"]
+        out.print(
+            f"{name}: {group.utterances} utterances, CER {group.cer:.2%} ({cer_low:.2%} to "
+            f"{cer_high:.2%}), WER {group.wer:.2%} ({low:.2%} to {high:.2%})"
+        )
     _show_worst(out, evaluation)
     if evaluation.left_out:
         out.print(f"\nleft out, {len(evaluation.left_out)} problems:", style="bold")

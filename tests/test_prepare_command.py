@@ -55,8 +55,12 @@ def test_what_is_prepared_trains_and_transcribes(
     symbols = json.loads((tmp_path / "run" / "vocabulary.json").read_text())["symbols"]
     assert len(symbols) == 32 or symbols[3:5] == [" ", "'"]
     assert list((tmp_path / "run" / "pictures").glob("epoch-001-*.png"))
-    scored = spelldown("evaluate", tmp_path / "run", "--json")
-    assert json.loads(scored.stdout)["utterances"] == 24
+    scored = json.loads(spelldown("evaluate", tmp_path / "run", "--by", "speaker", "--json").stdout)
+    assert scored["utterances"] == 24
+    assert sum(group["utterances"] for group in scored["groups"].values()) == 24
+    assert (
+        all(name.startswith("speaker ") for name in scored["groups"]) and len(scored["groups"]) > 1
+    )
     wav = corpus / "test" / "audio" / "100-0.wav"
     assert spelldown("transcribe", tmp_path / "run", wav).exit_code == 0
 

@@ -1,6 +1,6 @@
 """How well a trained run spells a part of its corpus."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from lhotse.cut import Cut
 
 from spelldown.data.checks import Problem, text_of
 from spelldown.data.corpora import read_part
+from spelldown.data.groups import grouped_by
 from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
 from spelldown.recipe.parts import checked_part
@@ -28,7 +29,8 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 class Evaluation:
     """The measures of a run over one part, with the utterances that could not be scored.
 
-    `unended` counts utterances that ran to the search's limit without `<eos>`.
+    `groups` has the measures of each group of utterances, where groups were asked for; `unended`
+    counts utterances that ran to the search's limit without `<eos>`.
     """
 
     run: Path
@@ -37,6 +39,7 @@ class Evaluation:
     scores: Scores
     left_out: tuple[Problem, ...]
     unended: int
+    groups: Mapping[str, Scores]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
@@ -47,6 +50,7 @@ class Evaluation:
             **self.scores.as_dict(),
             "unended": self.unended,
             "left_out": [str(problem) for problem in self.left_out],
+            "groups": {name: scores.as_dict() for name, scores in self.groups.items()},
         }
 
 
@@ -58,16 +62,22 @@ def part_named(recipe: Recipe, split: str) -> str:
     return named.get(split, str(recipe.data.test) if split == "test" else split)
 
 
-def evaluate(run: Run, split: str = "test", progress: Progress | None = None) -> Evaluation:
+def evaluate(
+    run: Run, split: str = "test", progress: Progress | None = None, by: str | None = None
+) -> Evaluation:
     """Spells every utterance of a part and compares it with its transcript.
 
-    split: train, dev or test of the recipe, or the name of any part. Raises DataError for a part
-    that has no transcripts, or unusable utterances where `data.problems` is `stop`. A text with
-    characters that the run cannot spell is scored like any other.
+    split: train, dev or test of the recipe, or the name of any part. by: score groups of utterances
+    apart too, as `gender` or `age:16` (data/groups.py). Raises DataError for a part that has no
+    transcripts, for groups of which nothing is known, or for unusable utterances where
+    `data.problems` is `stop`. A text with characters that the run cannot spell is scored like any
+    other.
     """
     part = part_named(run.recipe, split)
     found = checked_part(run.recipe, read_part(run.recipe.data, part))
     cuts = list(found.cuts)
+    if by is not None:
+        grouped_by(cuts, by)  # what cannot be grouped is told before the work
     spelled = run.transcriber.transcribe(Item(cut.id, cut) for cut in cuts)
     results = list(progress(spelled, len(cuts)) if progress else spelled)
     pairs = [(cut, done) for cut, done in zip(cuts, results, strict=True)]
@@ -78,8 +88,12 @@ def evaluate(run: Run, split: str = "test", progress: Progress | None = None) ->
         [done.text for _, done in heard],
         [cut.id for cut, _ in heard],
     )
+    places = grouped_by([cut for cut, _ in heard], by) if by is not None else {}
+    groups = {
+        name: Scores(tuple(scores.each[place] for place in group)) for name, group in places.items()
+    }
     unended = sum(not done.ended for _, done in heard)
-    return Evaluation(run.folder.path, part, run.epoch, scores, problems, unended)
+    return Evaluation(run.folder.path, part, run.epoch, scores, problems, unended, groups)
 
 
 def _failures(pairs: list[tuple[Cut, Transcript | Failure]], recipe: Recipe) -> list[Problem]:
