@@ -343,3 +343,30 @@ def test_settings_name_their_kind_and_refuse_nonsense() -> None:
     for wrong in ({"kind": "mfcc", "width": 41}, {"kind": "plp"}, {"kind": "mfcc", "deltas": 3}):
         with pytest.raises(ValidationError):
             adapter.validate_python(wrong)
+
+
+def test_mel_bands_lie_where_the_recipe_says() -> None:
+    time = torch.arange(16000) / 16000
+    low, high = (torch.sin(2 * torch.pi * pitch * time) for pitch in (200.0, 7000.0))
+    narrow = Frontend(LogMelSettings(width=20, lowest=300, highest=3400))
+    for samples in (low, high):
+        heard = Frontend(LogMelSettings(width=20)).of_samples(samples, 16000).max()
+        assert narrow.of_samples(samples, 16000).max() < heard - 3  # outside the bands: leakage
+    with pytest.raises(ValidationError, match="from 20 to 9000 Hz"):
+        LogMelSettings(highest=9000)
+    with pytest.raises(ValidationError, match="from 4000 to 3600 Hz"):
+        MfccSettings(sample_rate=8000, lowest=4000)
+
+
+@pytest.mark.data
+def test_cepstra_from_sound_are_the_published_ones(shared_data: Path, an4: Path) -> None:
+    frontend = Frontend(MfccSettings(lowest=130, highest=6800))
+    audio = shared_data / "an4-audio"
+    for name in ("an152-mwhw-b", "cen8-fcaw-b"):
+        (path,) = an4.glob(f"*/mfcc/*-{name}.npy")
+        theirs = normalised(torch.from_numpy(np.load(path)), "mean-variance")
+        samples, rate = read_audio(audio / f"{name}.sph")
+        early = torch.nn.functional.pad(samples, (rate // 400, 0))  # benchmarks/an4_from_sound.py
+        ours = normalised(frontend.of_samples(early, rate)[1 : len(theirs) + 1], "mean-variance")
+        alike = (ours * theirs).mean(dim=0)
+        assert alike[0] > 0.995 and alike.min() > 0.9

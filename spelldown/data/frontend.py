@@ -20,7 +20,7 @@ kernels split differently, are made in double precision.
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import soxr
@@ -38,8 +38,8 @@ SECONDS_PER_FRAME = 1 / FRAMES_PER_SECOND
 DELTA_WINDOW = 2  # frames to each side that a delta looks at
 SPHINX_BANDS = 40  # behind ready-made cepstra, unless those are more
 LEAST_DEVIATION = 1e-3  # of a coefficient over an utterance, in its own units
-LOWEST_HZ = 20.0  # Kaldi's mel bands lie from here to 400 Hz below half the sample rate
-BELOW_NYQUIST_HZ = 400.0
+LOWEST_HZ = 20.0  # Kaldi's mel bands lie from here ...
+BELOW_NYQUIST_HZ = 400.0  # ... to so far below half the sample rate
 LIFTER = 22  # Kaldi's, on cepstra
 LEAST_ENERGY = float(torch.finfo(torch.float32).eps)  # of a band
 
@@ -68,13 +68,38 @@ class ArraysFrontendSettings(FinishSettings):
     )
 
 
-class MfccSettings(FinishSettings):
+class SoundFrontendSettings(FinishSettings):
+    """What the kinds that make frames of recordings have in common."""
+
+    sample_rate: int = Field(16000, ge=8000, description=SAMPLE_RATE)
+    lowest: float = Field(LOWEST_HZ, ge=0, description="Hz at which the mel bands begin")
+    highest: float | None = Field(
+        None, gt=0, description="Hz at which they end; null: 400 below half the sample rate"
+    )
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From where to where the mel bands lie, in Hz."""
+        end = self.sample_rate / 2 - BELOW_NYQUIST_HZ if self.highest is None else self.highest
+        return self.lowest, end
+
+    @model_validator(mode="after")
+    def _bands_have_room(self) -> Self:
+        lowest, highest = self.span
+        if not lowest < highest <= self.sample_rate / 2:
+            raise ValueError(
+                f"mel bands from {lowest:g} to {highest:g} Hz (lowest, highest); at "
+                f"{self.sample_rate} samples a second they lie in 0 to {self.sample_rate / 2:g}"
+            )
+        return self
+
+
+class MfccSettings(SoundFrontendSettings):
     """`width` mel-cepstral coefficients from `filters` mel bands, as Kaldi computes them."""
 
     kind: Literal["mfcc"] = "mfcc"
     width: int = Field(13, ge=1, description="coefficients a frame")
     filters: int = Field(40, ge=4, description="mel bands that they are made from")
-    sample_rate: int = Field(16000, ge=8000, description=SAMPLE_RATE)
 
     @model_validator(mode="after")
     def _no_more_cepstra_than_bands(self) -> "MfccSettings":
@@ -85,12 +110,11 @@ class MfccSettings(FinishSettings):
         return self
 
 
-class LogMelSettings(FinishSettings):
+class LogMelSettings(SoundFrontendSettings):
     """`width` log-mel energies, as Kaldi computes them."""
 
     kind: Literal["log-mel"] = "log-mel"
     width: int = Field(80, ge=4, description="mel bands")
-    sample_rate: int = Field(16000, ge=8000, description=SAMPLE_RATE)
 
 
 FrontendSettings = Annotated[
@@ -119,11 +143,11 @@ class Frontend:
         self._analysis: _Analysis | None = None
         if isinstance(settings, MfccSettings):
             self.mel_bands = settings.filters
-            self._analysis = _Analysis(settings.sample_rate, settings.filters, settings.width)
+            self._analysis = _Analysis(settings, settings.filters, settings.width)
         elif isinstance(settings, LogMelSettings):
             self.content = "log-mel"
             self.mel_bands = settings.width
-            self._analysis = _Analysis(settings.sample_rate, settings.width)
+            self._analysis = _Analysis(settings, settings.width)
         else:
             self.content = settings.content
             if settings.content == "log-mel":
@@ -275,10 +299,13 @@ def normalised(frames: Tensor, how: Literal["mean-variance", "mean", "none"]) ->
 class _Analysis:
     """Kaldi's log-mel energies of waveforms, or their cepstra where `width` says how many."""
 
-    def __init__(self, rate: int, bands: int, width: int | None = None) -> None:
+    def __init__(
+        self, settings: SoundFrontendSettings, bands: int, width: int | None = None
+    ) -> None:
+        rate, (lowest, highest) = settings.sample_rate, settings.span
         size = 1 << (round(WINDOW_SECONDS * rate) - 1).bit_length()
         self._windows = Wav2Win(rate, WINDOW_SECONDS, SECONDS_PER_FRAME, pad_length=size).eval()
-        banks, _ = get_mel_banks(bands, size, rate, LOWEST_HZ, -BELOW_NYQUIST_HZ)
+        banks, _ = get_mel_banks(bands, size, rate, lowest, highest)
         self._bands = torch.nn.functional.pad(banks, (0, 1)).T.double().contiguous()
         self._cepstra: Tensor | None = None
         if width is not None:

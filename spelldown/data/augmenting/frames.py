@@ -24,11 +24,10 @@ from torch import Tensor
 
 from spelldown.data.augmenting.waveform import Sound, SoundSettings
 from spelldown.data.frontend import (
-    BELOW_NYQUIST_HZ,
     LIFTER,
-    LOWEST_HZ,
     ArraysFrontendSettings,
     Frontend,
+    LogMelSettings,
     MfccSettings,
 )
 from spelldown.settings import Settings
@@ -94,10 +93,12 @@ class Augment:
         self._width = frontend.width
         self._bands = frontend.mel_bands
         # For frames that come ready the bands are a guess that need not be exact: 16 kHz speech.
-        rate = getattr(frontend.settings, "sample_rate", 16000)
-        heard = not isinstance(frontend.settings, ArraysFrontendSettings)
-        self.sound = Sound(settings.sound, rate) if settings.sound and heard else None
-        edges = _mel(np.array([LOWEST_HZ, rate / 2 - BELOW_NYQUIST_HZ]))
+        analysis: MfccSettings | LogMelSettings = LogMelSettings()
+        self.sound: Sound | None = None
+        if not isinstance(frontend.settings, ArraysFrontendSettings):
+            analysis = frontend.settings
+            self.sound = Sound(settings.sound, analysis.sample_rate) if settings.sound else None
+        edges = _mel(np.array(analysis.span))
         self._centres = np.linspace(float(edges[0]), float(edges[1]), self._bands + 2)[1:-1]
         # Cepstra are warped as the log-mel spectrum that they describe: to it, and back from it.
         self._to_bands: NDArray[np.float64] | None = None
