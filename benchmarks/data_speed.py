@@ -14,7 +14,7 @@ are needed, by a thread ahead of time, or by a worker; kept in memory, as a smal
 the second epoch on unless the sound itself changes; and read from a cache. Beside it the CPU time
 of training with its data, and of the same batches alone, which tell what the waiting would be if
 the processor cores were free: shares of wall time mean little on a machine that is busy otherwise.
-Left out if the recipe's corpus is not there.
+Left out with --updates 0, and if the recipe's corpus is not there.
 """
 
 import argparse
@@ -36,8 +36,9 @@ from lhotse import CutSet, Recording, SupervisionSegment
 
 from spelldown.data.augmenting.frames import Augment, AugmentSettings
 from spelldown.data.batching import Batches, BatchingSettings
-from spelldown.data.cache import Cached, cached_part
+from spelldown.data.cache import cached_part
 from spelldown.data.frontend import Frontend, FrontendSettings
+from spelldown.data.loading.shards import Cached
 from spelldown.data.recordings import samples_of
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
@@ -269,7 +270,8 @@ def main() -> None:
         torch.set_num_threads(threads)
         told["waiting"] = []
         try:
-            for one in waits(asked.overrides, asked.recipe, asked.updates, Path(name) / "runs"):
+            ways = waits(asked.overrides, asked.recipe, asked.updates, Path(name) / "runs")
+            for one in ways if asked.updates > 0 else ():
                 told["waiting"].append(vars(one))
                 if not asked.json:
                     print(

@@ -30,11 +30,20 @@ class _Commands(TyperGroup):
             console(stderr=True).print("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
-            if error.errno == errno.EPIPE or error.filename is None:
+            message = _of_the_system(error)
+            if not message:
                 raise
-            message = f"{error.filename}: {error.strerror}"
         console(stderr=True).print(message, style="red")
         raise typer.Exit(FAILED) from None
+
+
+def _of_the_system(error: OSError) -> str:
+    """What an error is that the user can mend; nothing for others, and for a reader gone away."""
+    full = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up"}
+    if error.errno == errno.EPIPE or (error.filename is None and error.errno not in full):
+        return ""
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{full.get(error.errno or 0, error.strerror)}"
 
 
 app = typer.Typer(

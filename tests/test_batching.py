@@ -232,6 +232,13 @@ def test_making_ahead_leaves_this_threads_processors_alone() -> None:
     try:
         assert list(ahead(iter([torch.randn(300, 300) @ torch.randn(300, 300)]), 1))
         assert torch.get_num_threads() == 2
+        later: list[int] = []
+        for _ in range(2):  # of threads that first use torch now
+            thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+            thread.start()
+            thread.join()
+        counts = ahead((torch.get_num_threads() for _ in range(1)), 1)
+        assert (later, list(counts)) == ([2, 2], [1])
     finally:
         torch.set_num_threads(before)
 

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from spelldown.errors import SpelldownError
-from spelldown.model.lengths import Real, Stairs, mask_of
+from spelldown.model.lengths import Real, Stairs, flights_of, mask_of
 from spelldown.model.listening.block import Block
 from spelldown.model.listening.blocks import (
     BiLSTMSettings,
@@ -168,6 +168,8 @@ def test_stairs_leave_out_utterances_that_have_ended() -> None:
 def test_utterances_of_similar_length_share_one_flight() -> None:
     assert Stairs(torch.tensor([99, 100, 98, 97])).flights == [(100, 4)]
     assert Stairs(torch.tensor([5])).flights == [(5, 1)]
+    assert len(flights_of([2, 4, 6, 6], torch.device("cpu"))) == 3
+    assert flights_of([2, 4, 6, 6], torch.device("cuda")) == [(6, 4)]
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+from lhotse import Recording
 from run_outcome import outcome
 from toy_sound import RATE, hum, write_recordings
 
 from spelldown.data import cache
-from spelldown.data.cache import Shard, cached_part
+from spelldown.data.cache import cached_part
 from spelldown.data.corpora import CutsSettings, read_part
 from spelldown.data.frontend import (
     ArraysFrontendSettings,
@@ -27,7 +28,10 @@ from spelldown.data.frontend import (
     LogMelSettings,
     MfccSettings,
 )
-from spelldown.errors import DataError, RecipeError
+from spelldown.data.loading.shards import Shard
+from spelldown.data.reading.identity import digest_of
+from spelldown.errors import AudioError, DataError, RecipeError
+from spelldown.recipe.parts import build_parts
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.recipe.run import start
 from spelldown.training.run.run_folder import RunFolder
@@ -163,6 +167,136 @@ def test_recordings_that_cannot_be_read_are_all_named_and_nothing_is_left(
     assert "train-002.wav" in caught.value.problems[0]
     assert "train-006.wav" in caught.value.problems[1]
     assert names(folder) == set()
+
+
+def damaged_inside(root: Path, *numbers: int) -> list[bytes]:
+    """Cuts recordings of train in half, whose headers then still tell the whole length."""
+    files = [root / "audio" / f"train-{number:03}.flac" for number in numbers]
+    whole = [file.read_bytes() for file in files]
+    for file, content in zip(files, whole, strict=True):
+        file.write_bytes(content[: len(content) // 2])
+    return whole
+
+
+def test_recordings_damaged_inside_are_left_out_where_the_recipe_says_so(tmp_path: Path) -> None:
+    root = write_recordings(tmp_path / "corpus", suffix=".flac")
+    (whole, _) = damaged_inside(root, 2, 6)
+    augment = {"sound": {"speeds": [0.9, 1.0]}}
+    leaving = recipe_of(root, augment=augment, data={"cache": "half", "problems": "leave-out"})
+    start(leaving, RunFolder(tmp_path / "run"))
+    told = (tmp_path / "run" / "left_out.txt").read_text().splitlines()
+    assert [f"train-00{n}.flac" in line for n, line in zip((2, 6), told, strict=True)] == [True] * 2
+    assert all(line.count("train-00") == 1 for line in told)
+    train = build_parts(leaving).train
+    kept = [train.example(place, 1).id for place in range(train.utterances)]
+    assert kept == [f"train-00{n}" for n in (0, 1, 3, 4, 5, 7, 8)]
+    for place in range(7):
+        change = {"root": root, "kind": "cuts", "problems": "leave-out"}
+        plain = build_parts(recipe_of(root, augment=augment, data=change)).train
+        whole_place = place + (place > 1) + (place > 4)
+        assert torch.equal(train._static(place, 0.9), plain._static(whole_place, 0.9))
+    with pytest.raises(DataError, match="2 recordings of train cannot be read") as caught:
+        build_parts(recipe_of(root, augment=augment, data={"cache": "half"}))
+    assert "data.problems: leave-out" in caught.value.summary and len(caught.value.problems) == 2
+    (root / "audio" / "train-002.flac").write_bytes(whole)
+    assert build_parts(leaving).train.utterances == 8
+
+
+def test_what_could_not_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_recordings(tmp_path / "corpus")
+    static = Frontend.static
+
+    def off_line(self: Frontend, cut: Any, speed: float = 1.0) -> Any:
+        if cut.id == "train-003":
+            raise DataError("the disk is away")
+        return static(self, cut, speed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Frontend, "static", off_line)
+        for _ in range(2):
+            left = kept(root, tmp_path / "kept", problems="leave-out")
+            assert left.unreadable == {3: "the disk is away"}
+    assert kept(root, tmp_path / "kept", problems="leave-out").unreadable == {}
+
+
+def test_without_a_cache_training_says_what_finds_damaged_recordings(tmp_path: Path) -> None:
+    root = write_recordings(tmp_path / "corpus", suffix=".flac")
+    damaged_inside(root, 4)
+    with pytest.raises(AudioError, match=r"train-004\.flac.*spelldown prepare.*data\.cache: half"):
+        start(recipe_of(root, data={"problems": "leave-out"}), RunFolder(tmp_path / "run"))
+
+
+def test_a_part_of_damaged_recordings_alone_is_refused(tmp_path: Path) -> None:
+    root = write_recordings(tmp_path / "corpus", suffix=".flac")
+    damaged_inside(root, *range(9))
+    with pytest.raises(DataError, match="no utterance of train can be used, of 9"):
+        build_parts(recipe_of(root, data={"cache": "half", "problems": "leave-out"}))
+
+
+def test_a_stopped_making_remembers_what_could_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_recordings(tmp_path / "corpus", suffix=".flac")
+    cuts = read_part(CutsSettings(root=root), "train").cuts
+    damaged_inside(root, 1)
+    static, made = Frontend.static, []
+
+    def stopped(self: Frontend, cut: Any, speed: float = 1.0) -> Any:
+        made.append(cut.id)
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        return static(self, cut, speed)
+
+    monkeypatch.setattr(cache, "SAFE_EVERY", 1)
+    monkeypatch.setattr(Frontend, "static", stopped)
+    how: dict[str, Any] = {"problems": "leave-out"}
+    with pytest.raises(KeyboardInterrupt):
+        cached_part(cuts, Frontend(MfccSettings()), tmp_path / "kept", "train", **how)
+    shard = cached_part(cuts, Frontend(MfccSettings()), tmp_path / "kept", "train", **how)
+    assert list(shard.unreadable) == [1] and made.count("train-000") == 1 and len(made) == 10
+    monkeypatch.setattr(Frontend, "static", static)
+    for place, cut in enumerate(cuts):
+        if place != 1:
+            assert torch.equal(shard.frames(place), Frontend(MfccSettings()).static(cut))
+
+
+def test_what_is_done_to_recordings_laid_over_each_other_is_told_apart(
+    root: Path, tmp_path: Path
+) -> None:
+    one, other, *_ = read_part(CutsSettings(root=root), "train").cuts
+    room = Recording.from_file(root / "audio" / "train-008.wav")
+    over = one.mix(other, snr=5)
+    seen = [
+        over,
+        one.mix(other, snr=6),
+        one.mix(other, snr=5, offset_other_by=0.1),
+        over.reverb_rir(room),
+        over.normalize_loudness(-20, mix_first=True),
+        over.normalize_loudness(-30, mix_first=True),
+        one.reverb_rir(room).mix(other, snr=5),
+        one.append(other),
+    ]
+    digests = {digest_of({}, [cut]) for cut in seen}
+    audio = root / "audio" / "train-008.wav"
+    audio.write_bytes(audio.read_bytes()[:-2] + b"ab")  # of the room
+    assert digest_of({}, [seen[3]]) not in digests and digest_of({}, [over]) in digests
+    assert len(digests) == len(seen)
+
+
+def test_a_recording_replaced_by_one_of_its_size_and_date_is_noticed(
+    root: Path, folder: Path
+) -> None:
+    first = kept(root, folder).path
+    audio = root / "audio" / "train-004.wav"
+    before = audio.stat()
+    samples, rate = soundfile.read(audio)
+    soundfile.write(audio, 0.5 * samples, rate)
+    os.utime(audio, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = audio.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert kept(root, folder).path != first
 
 
 @contextmanager

@@ -220,6 +220,15 @@ def test_channels_are_averaged_unless_the_cut_chooses_one(tmp_path: Path) -> Non
     assert read_audio(tmp_path / "a.wav")[0].shape == left.shape
 
 
+def test_a_channel_that_the_file_has_not_is_told(tmp_path: Path) -> None:
+    cut = recorded(tmp_path / "a.wav", torch.stack((speechlike(), speechlike())))
+    soundfile.write(tmp_path / "a.wav", speechlike().numpy(), RATE)
+    right = MonoCut("right", 0, cut.duration, 1, recording=cut.recording)
+    for asked in (right, cut):
+        with pytest.raises(AudioError, match=r"a\.wav has 1 channel; .* asks for channel 1"):
+            Frontend(MfccSettings()).static(asked)
+
+
 def test_frames_in_a_mixed_cut_come_through_lhotse(tmp_path: Path) -> None:
     cut = recorded(tmp_path / "a.wav", speechlike(), subtype="FLOAT")
     frontend = Frontend(MfccSettings())

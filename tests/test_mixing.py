@@ -173,12 +173,27 @@ def test_arrays_are_mixed_with_arrays(tmp_path: Path) -> None:
         ("[{root: x, until_epoch: 999}]", "data.also.0.until_epoch"),
         ("[{root: x}, {rot: x}]", "data.also.1"),
         ("[{root: x, shares: 1}]", "data.also.0.shares"),
+        (
+            "[{root: x}, {root: ../shared/data/an4, part: dev}]",
+            "data.also.1.part: dev would be learnt",
+        ),
+        (
+            "[{root: ../shared/./data/an4/, part: train + test}]",
+            "data.also.0.part: test would be learnt",
+        ),
     ],
 )
 def test_mixtures_that_cannot_be_are_refused_by_their_key(also: str, says: str) -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe(AN4, [f"data.also={also}"])
     assert any(says in problem for problem in caught.value.problems), str(caught.value)
+
+
+def test_a_share_of_an_added_corpus_that_is_nobody_is_refused(real: Path, synthetic: Path) -> None:
+    few = {"root": synthetic, "rate": 0.04}
+    with pytest.raises(DataError, match=r"data\.also\.1\.rate: .*0\.04 of the 10 utterances"):
+        build_parts(recipe_of(real, {"root": synthetic}, few))
+    assert build_parts(recipe_of(real, {**few, "last_rate": 0.1})).train.utterances == 19
 
 
 # --- waiting for data
@@ -199,9 +214,9 @@ def test_a_run_that_waits_says_so_with_what_would_help(
     monkeypatch.setattr("spelldown.training.run.record.WAITING_SECONDS", 0.0)
     monkeypatch.setattr("spelldown.training.run.record.WAITING_SHARE", 0.0)
     told = Told()
-    plain = {"augment": None, "training": {"epochs": 1, "device": "cpu", "pictures_every": 0}}
+    plain = {"augment": None, "training": {"epochs": 2, "device": "cpu", "pictures_every": 0}}
     start(recipe_of(real, **plain), RunFolder(tmp_path / "run"), told)
     (line,) = [text for text in told.messages if "waiting for data" in text]
     assert "data.cache=half" in line and "batching.workers=1" in line
-    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     assert 0 < record["train"]["waiting_share"] < 1

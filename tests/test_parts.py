@@ -84,6 +84,15 @@ def test_a_remedy_that_the_recipe_uses_is_known_to_be_in_use(
     assert remedies_in_use(recipe_of(**with_it)) <= REMEDY_NAMES
 
 
+@pytest.mark.parametrize(("device", "pinned"), [("auto", True), ("cpu", False)])
+def test_batches_are_page_locked_for_a_gpu_alone(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, device: str, pinned: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    parts = build_parts(recipe_of(corpus, training={"device": device}))
+    assert (parts.train.pinned, parts.dev.pinned) == (pinned, pinned)
+
+
 def test_every_remedy_can_be_in_use() -> None:
     everything = recipe_of(
         listener={"blocks": [{"kind": "conv", "stride": 4}]},

@@ -29,6 +29,11 @@ FORMATS: dict[str, dict[str, Any]] = {
     "opus": {"format": "OGG", "subtype": "OPUS"},
     "mp3": {},
     "sph": {"format": "NIST"},
+    "aiff": {},
+    "au": {},
+    "rf64": {"format": "RF64"},
+    "w64": {},
+    "caf": {},
 }
 
 

@@ -156,6 +156,8 @@ def test_what_is_prepared_from_here_is_found_from_anywhere(
         (["--width", "40"], "goes with --to arrays"),
         (["--case", "title"], "title"),
         (["--dev-share", "2"], "--dev-share"),
+        (["--text-form", "librispeech", "--case", "lower"], "leave --case lower away"),
+        (["--split", "train=0.5,dev=0.5", "--dev-share", "0"], "leave --dev-share away"),
     ],
 )
 def test_what_cannot_be_meant_is_wrong_usage(
@@ -202,6 +204,8 @@ def test_librispeech_is_prepared_by_its_name(tmp_path: Path) -> None:
     }
     again = spelldown("prepare", "mini-librispeech", source, tmp_path / "out")
     assert again.exit_code == 0 and "train-clean-5" in again.stdout
+    line = f"root: {tmp_path / 'out'}, train: train-clean-5, dev: dev-clean-2}}"
+    assert line in again.stdout
 
 
 def test_help_names_every_kind_and_each_shows_its_own_options() -> None:

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from spelldown.data.preparing.splits import SplitSettings, Spoken, Voice, share_out, split
+from spelldown.data.preparing.splits import (
+    SplitSettings,
+    Spoken,
+    Voice,
+    file_names,
+    share_out,
+    split,
+)
 from spelldown.errors import DataError
 
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
@@ -104,3 +111,48 @@ def test_utterances_without_a_speaker_among_others_are_learnt_from() -> None:
 def test_shares_must_be_of_one_whole(shares: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match="sum to 1"):
         SplitSettings(split=shares)
+
+
+def test_speakers_whom_the_corpus_has_in_two_parts_are_counted_and_named() -> None:
+    found = split({"train": corpus(20), "dev": corpus(0), "test": corpus(2)}, SplitSettings())
+    assert found.record["speakers_in_several_parts"] == 2
+    assert "2 speakers are in several" in found.said[1] and "s0: test, train" in found.said[1]
+    apart = split({"train": corpus(20), "dev": corpus(0, nameless=3)}, SplitSettings())
+    assert apart.record["speakers_in_several_parts"] == 0 and len(apart.said) == 1
+
+
+@pytest.mark.parametrize("dev_share", [0.0, 0.1])
+def test_what_is_in_no_part_is_learnt_from_unless_its_speaker_judges(dev_share: float) -> None:
+    found = split(
+        {"train": Spoken(), None: corpus(20), "test": corpus(3)}, SplitSettings(dev_share=dev_share)
+    )
+    for number in range(20):
+        part = found.part_of(None, f"s{number}", "x")
+        assert (part == "test") == (number < 3)
+    assert "s0 in test" in found.said[1]
+    learnt = {found.part_of(None, f"s{n}", "x") for n in range(3, 20)}
+    assert learnt == ({"train", "dev"} if dev_share else {"train"})
+
+
+def test_no_dev_is_made_where_its_share_is_nothing() -> None:
+    found = split({None: corpus(40)}, SplitSettings(dev_share=0))
+    parts = Counter(found.part_of(None, f"s{n}", "x") for n in range(40))
+    assert parts == {"train": 36, "test": 4}
+    with pytest.raises(DataError, match="leaves nothing to learn from"):
+        split({None: corpus(40)}, SplitSettings(dev_share=0.95))
+    with pytest.raises(ValidationError, match="leave --dev-share away"):
+        SplitSettings(split={"train": 0.5, "dev": 0.5}, dev_share=0)
+
+
+def test_a_column_that_is_no_part_is_asked_about() -> None:
+    many: dict[str | None, Spoken] = {f"part {n}": corpus(1, each=1) for n in range(101)}
+    with pytest.raises(DataError, match=r"101 parts .* is the split column right"):
+        split(many, SplitSettings())
+    assert split(many, SplitSettings(split={"train": 1.0})).part_of("part 1", "s0", "x") == "train"
+
+
+def test_parts_that_would_be_one_file_are_named() -> None:
+    assert file_names(["train", "dev set", "../x"]) == ["train", "dev-set", "x"]
+    for one, other in (("a b", "a-b"), ("Train", "train"), ("", "train")):
+        with pytest.raises(DataError, match=f"{one!r} and {other!r} would be one file"):
+            file_names([one, other])

@@ -94,6 +94,23 @@ def test_audio_without_text_and_text_without_audio_are_named(tmp_path: Path) -> 
     }
 
 
+@pytest.mark.parametrize(
+    "name", ["train", "Test", "valid", "validation", "val", "dev-clean", "eval", "train-other-500"]
+)
+def test_folders_that_are_called_like_parts_are_parts(tmp_path: Path, name: str) -> None:
+    write_pair(tmp_path / name / "anna" / "a.wav", "x")
+    (one,), _ = found_in(tmp_path, FolderSettings(speaker="folder"))
+    assert (one.split, one.speaker) == (name, "anna")
+
+
+def test_endings_are_found_in_any_case(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "B.Wav")
+    (tmp_path / "a.Lab").write_text("eins")
+    (tmp_path / "B.LAB").write_text("zwei")
+    utterances, problems = found_in(tmp_path, FolderSettings(audio=(".WAV",), text=".LAB"))
+    assert not problems and [one.text for one in utterances] == ["zwei", "eins"]
+
+
 def test_two_audio_files_of_one_name_are_named_both(tmp_path: Path) -> None:
     write_pair(tmp_path / "a.wav", "x")
     touch(tmp_path / "a.flac")
@@ -114,8 +131,10 @@ def test_a_link_that_leads_back_is_followed_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_audio_is_refused_whole(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no audio in it"):
-        found_in(tmp_path, FOLDER)
+    for _ in range(2):
+        with pytest.raises(DataError, match="no audio in it"):
+            found_in(tmp_path, FOLDER)
+        (tmp_path / "README.txt").write_text("what there was")
     with pytest.raises(DataError, match="no such folder"):
         found_in(tmp_path / "absent", FOLDER)
 

@@ -392,3 +392,37 @@ def test_what_a_csv_writer_wrote_is_read_back_or_named(
 def test_a_line_of_quotes_gone_wrong_is_still_split() -> None:
     assert split_line('a,"b,c', ",", quotes=True) == ["a", "b,c"]
     assert split_line('a,"b,c', ",", quotes=False) == ["a", '"b', "c"]
+
+
+NEMO = [
+    {"audio_filepath": "a.wav", "text": "eins", "offset": 1.5, "duration": 0.25},
+    {"audio_filepath": "b.wav", "text": "zwei", "duration": 2},
+]
+
+
+def test_manifests_as_nemo_writes_them_are_read_with_their_stretches(folder: Path) -> None:
+    table = write(folder, "t.json", "".join(f"{json.dumps(row)}\n" for row in NEMO))
+    utterances, problems = found_in(table, TableSettings(form="nemo"))
+    assert not problems
+    assert [(one.start, one.end) for one in utterances] == [(1.5, 1.75), (0.0, 2.0)]
+    assert [one.id for one in utterances] == ["a-0001500", "b-0000000"]
+
+
+def test_a_column_that_says_which_sound_is_meant_is_never_silently_ignored(folder: Path) -> None:
+    table = write(folder, "t.csv", "audio,text,Offset,duration,channel\na.wav,eins,1,0.5,1\n")
+    with pytest.raises(DataError) as caught:
+        found_in(table, TABLE)
+    for name, column in (("start", "Offset"), ("duration", "duration"), ("channel", "channel")):
+        assert f"column {column!r} is not used: say --columns {name}={column}" in str(caught.value)
+    columns = Columns(start="Offset", duration="duration", channel="channel")
+    (one,), _ = found_in(table, TableSettings(columns=columns))
+    assert (one.start, one.end, one.channel) == (1.0, 1.5, 1)
+    (one,), _ = found_in(
+        table, TableSettings(columns=Columns(start=None, duration=None, channel=None))
+    )
+    assert (one.start, one.end, one.channel) == (0.0, None, None)
+    both = write(folder, "b.csv", "audio,text,start,end,duration\na.wav,eins,1,2,1\n")
+    assert not found_in(both, TABLE)[1]
+    bad = write(folder, "c.csv", "audio,text,channel\na.wav,eins,left\n")
+    _, (problem,) = found_in(bad, TableSettings(columns=Columns(channel="channel")))
+    assert problem.found == "channel 'left'; a number from 0 on expected"

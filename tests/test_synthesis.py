@@ -16,8 +16,9 @@ from lhotse import CutSet
 from pydantic import ValidationError
 
 from spelldown.data.frontend import Frontend, MfccSettings
-from spelldown.data.synthesis import DemoCorpusSettings, corpus, make_demo_corpus, voices
+from spelldown.data.synthesis import DemoCorpusSettings, corpus, make_demo_corpus
 from spelldown.data.synthesis.demo_corpus import plan
+from spelldown.data.synthesis.engines import espeak_voices as voices
 from spelldown.data.synthesis.engines.espeak import find_espeak
 from spelldown.data.synthesis.engines.speaking import Request
 from spelldown.data.synthesis.sentences import draw_sentences

@@ -234,6 +234,31 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) 
     assert not marker.exists()
 
 
+def test_a_command_that_prints_without_end_is_ended_before_memory_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speaking, "MOST", 2**20)
+    began = time.monotonic()
+    for command in ("yes {text}", "sh -c 'yes >&2 & yes' {text}"):
+        with (
+            CommandEngine(command, 20) as engine,
+            pytest.raises(DataError, match="asked to say 'HELLO', printed more than 1 MiB"),
+        ):
+            engine.speak(Request("HELLO", "voice"))
+    assert time.monotonic() - began < 5
+
+
+def test_a_command_that_leaves_somebody_talking_is_ended_in_time(tmp_path: Path) -> None:
+    marker = tmp_path / "still-there"
+    with (
+        CommandEngine(f"sh -c '(sleep 1; touch {marker}) & exit 0' {{text}}", 0.3) as engine,
+        pytest.raises(DataError, match=r"not done after 0\.3 seconds"),
+    ):
+        engine.speak(Request("HELLO", "voice"))
+    time.sleep(1)
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -280,6 +305,30 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(speaking, "__file__", str(tmp_path / "speaking.py"))
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
     return tmp_path
+
+
+def test_an_engine_that_takes_too_long_is_ended(played: Path) -> None:
+    script = (played / "child.py").read_text()
+    slow = script.replace("    said = ", "    import time; time.sleep(20)\n    said = ")
+    (played / "child.py").write_text(slow)
+    began = time.monotonic()
+    with (
+        find_engine("hibari", timeout=0.2)() as engine,
+        pytest.raises(DataError, match=r"hibari was not done after 0\.2 seconds \(--timeout\)"),
+    ):
+        engine.speak(Request("HELLO", "heart"))
+    assert time.monotonic() - began < 10
+
+
+def test_an_engine_that_breaks_off_has_not_spoken(played: Path) -> None:
+    script = (played / "child.py").read_text()
+    broken = script.replace("write(said)", "write(said[:4])").replace("flush()", "flush(); break")
+    (played / "child.py").write_text(broken)
+    with (
+        find_engine("hibari")() as engine,
+        pytest.raises(DataError, match="hibari has stopped"),
+    ):
+        engine.speak(Request("HELLO", "heart"))
 
 
 @pytest.mark.parametrize("name", ["hibari", "piper"])

@@ -1,10 +1,13 @@
 """Synthetic corpora: every sentence as asked, reproducible to the byte, never half-written."""
 
+import errno
 import json
 import shutil
+import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from spelldown.data.corpora import CutsSettings, read_part
 from spelldown.data.preparing.text import TextForm, TextSettings
 from spelldown.data.synthesis import corpus
 from spelldown.data.synthesis.engines.speaking import SilentError, Speech, Voice
+from spelldown.data.synthesis.folder import open_folder
 from spelldown.data.synthesis.planning import (
     SharesSettings,
     VarietySettings,
@@ -30,6 +34,7 @@ from spelldown.data.synthesis.sound import Take, record
 from spelldown.data.synthesis.synthetic import SyntheticSettings, make_synthetic
 from spelldown.data.synthesis.texts import Sentence, compared, read_sentences
 from spelldown.errors import DataError
+from spelldown.writing import held, write_whole
 
 OWN = TextForm(TextSettings())
 
@@ -102,23 +107,46 @@ def test_sentences_are_each_said_once_and_written_as_they_are_spelled(tmp_path: 
     ("name", "content"),
     [
         ("list.txt", "DON'T GO\nDON'T STAY\nTO GO\n"),
+        ("text", "utt7 Don't go.\nutt7 To go.\n"),  # one name twice
+        ("test.csv", 'path,sentence\na.wav,"DON\u00b4T GO"\n'),
+        ("test.tsv", "a.wav\tdon\u2018t go\tspeaker 1\n"),
         ("text", "spk1-utt7\tdon\u2019t go\nspk1-utt8\tto go"),
         ("text", "utt7 Don't go.\nutt8 To go.\n"),
         ("test.jsonl", '{"supervisions": [{"text": "dont go"}]}\n'),
     ],
 )
 def test_sentences_of_a_test_set_stay_unheard(name: str, content: str, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("Go!\nDon't - go?\n", encoding="utf-8")
+    (tmp_path / "text.txt").write_text("Come!\nDon't - go?\n", encoding="utf-8")
     (tmp_path / name).write_text(content, encoding="utf-8")
     found = read_sentences(tmp_path / "text.txt", OWN, (1, 99), [tmp_path / name])
-    assert [sentence.said for sentence in found.sentences] == ["Go!"]
+    assert [sentence.said for sentence in found.sentences] == ["Come!"]
     assert found.dropped == {"left out": 1}
+    assert [one.matched for one in found.unheard] == [1]
+
+
+def test_a_file_of_which_nothing_is_left_out_is_told_loudly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd, good = tmp_path / "wav,and,text.lst", tmp_path / "good.txt"
+    odd.write_text("a.wav,SENTENCE NUMBER 3 ΈΤΣΙ\n")
+    good.write_text("SENTENCE NUMBER 3 ΈΤΣΙ\nNOT THERE\n")
+    more = ["--leave-out", str(odd), "--leave-out", str(good), str(tmp_path / "out")]
+    result = CliRunner().invoke(app, command(tmp_path, *more))
+    assert result.exit_code == 0, result.output
+    assert f"{odd}: none of 1 sentences is in the text" in result.output
+    assert "the first reads 'a wav sentence number 3 έτσι'" in result.output
+    assert f"{good}: 1 of 2 sentences are in the text, and are not spoken" in result.output
+    record = json.loads((tmp_path / "out" / "prepared.json").read_text())
+    assert [one["matched"] for one in record["unheard"]] == [0, 1]
 
 
 def test_sentences_are_compared_in_every_script_without_losing_vowel_signs() -> None:
     assert compared("Καλημέρα, ΚΌΣΜΕ!") == compared("καλημέρα κόσμε")
     assert compared("कि") != compared("का")
     assert compared("e\u0301") == compared("\u00e9")
+    for apostrophe in "\u2019\u02bc\uff07\u00b4\u0060\u2032\u2018":
+        assert compared(f"Don{apostrophe}t go") == "dont go"
+    assert compared("He said \u2018go\u2019") == "he said go"
 
 
 @pytest.mark.parametrize(
@@ -370,17 +398,141 @@ def test_a_sentence_that_cannot_be_said_stops_or_is_left_out(tmp_path: Path) -> 
         )
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """A disk that takes no more than so many bytes of a file: errors as of a full one."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "page.txt").write_text("before")
+    with no_file_above(10), pytest.raises(OSError) as error:
+        write_whole(tmp_path / "page.txt", "x" * 11)
+    assert error.value.filename == str(tmp_path / "page.txt") and error.value.filename2 is None
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_disk_without_room_for_the_first_file_is_left_as_it_was(tmp_path: Path) -> None:
+    asked = settings(tmp_path)
+    with no_file_above(10), pytest.raises(OSError) as error:
+        make_synthetic(tmp_path / "new" / "out", asked)
+    assert error.value.filename == str(tmp_path / "new" / "out" / "corpus.json")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("what", [".flac", "train.jsonl.gz"])
+def test_a_full_disk_is_told_with_the_file(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(path: Path, content: bytes, lasting: bool = True) -> None:
-        raise OSError(28, "No space left on device")
+        if path.name.endswith(what):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_whole(path, content, lasting=lasting)
 
     monkeypatch.setattr(corpus, "write_whole", full)
-    monkeypatch.setattr(corpus, "open_folder", lambda *_, **__: None)
-    monkeypatch.setattr("spelldown.data.synthesis.synthetic.open_folder", lambda *_, **__: None)
-    (tmp_path / "out").mkdir()
-    lenient = settings(tmp_path, saying={"problems": "leave-out"})
-    with pytest.raises(DataError, match=r"\.flac: No space left on device"):
-        make_synthetic(tmp_path / "out", lenient)
+    result = CliRunner().invoke(
+        app, command(tmp_path, "--problems", "leave-out", str(tmp_path / "o"))
+    )
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    told = "no space left on the disk" if what == "train.jsonl.gz" else "No space left on device"
+    assert f"{what}: {told}" in result.output and result.output.count("o space left") == 1
+    monkeypatch.undo()
+    assert CliRunner().invoke(app, command(tmp_path, str(tmp_path / "o2"))).exit_code == 0
+
+
+def test_a_full_disk_without_a_files_name_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("spelldown.data.synthesis.engines.kinds.list_engines", full)
+    result = CliRunner().invoke(app, ["prepare", "synthetic", "--list"])
+    assert result.exit_code == 1 and "no space left on the disk" in result.output
+
+
+# --- whose folder it is
+
+
+def test_one_process_at_a_time_makes_a_corpus_in_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open_folder(out, {"of": "somebody"}, replace=False):
+        before = files_of(out)
+        with pytest.raises(DataError, match="another process is making a corpus"):
+            make_synthetic(out, settings(tmp_path))
+        assert files_of(out) == before
+    assert not out.exists()  # nothing was spoken
+    assert make_synthetic(out, settings(tmp_path)).parts["train"].utterances == 12
+    assert not (out / ".lock").exists()
+
+
+def test_a_lock_goes_with_its_process_and_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys, os; from pathlib import Path; from spelldown.writing import held\n"
+        "with held(Path(sys.argv[1])) as ours: print(ours, flush=True); os.kill(os.getpid(), 9)"
+    )
+    lock = tmp_path / ".lock"
+    killed = subprocess.run([sys.executable, "-c", code, lock], capture_output=True, text=True)
+    assert killed.stdout == "True\n" and lock.exists()
+    with held(lock) as ours, held(lock) as again:
+        assert ours and not again
+    assert not lock.exists()
+
+
+def test_a_lock_that_was_taken_away_at_the_last_moment_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl, lock = pytest.importorskip("fcntl"), tmp_path / ".lock"
+    tried: list[Any] = []
+    flock = fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        if not tried:
+            lock.unlink()
+        tried.append(file)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with held(lock) as ours:
+        assert ours and lock.exists() and len(tried) == 2
+
+
+def test_a_folder_in_which_nothing_was_spoken_yet_takes_other_settings(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "corpus.json").write_text('{"version": 1}')  # as a power failure leaves it
+    (out / ".lock").touch()
+    assert make_synthetic(out, settings(tmp_path)).parts["train"].utterances == 12
+
+
+def test_a_folder_that_was_prepared_from_another_corpus_since_is_not_touched(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    make_synthetic(out, settings(tmp_path))
+    (out / "prepared.json").write_text('{"kind": "folder", "source": "my/recordings"}')
+    before = files_of(out)
+    with pytest.raises(DataError, match="prepared from folder my/recordings meanwhile"):
+        make_synthetic(out, settings(tmp_path))
+    assert files_of(out) == before
+
+
+def test_a_command_that_the_system_cannot_run_is_told_with_its_option_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "noshebang"
+    program.write_text("say hello\n")
+    program.chmod(0o755)
+    asked = settings(tmp_path, speaking={"command": f"{program} {{text}} {{voice}}"})
+    with pytest.raises(
+        DataError, match=r"'Sentence number .*--command: .*noshebang' cannot be run"
+    ):
+        make_synthetic(tmp_path / "out", asked)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_text_in_another_script_needs_its_language_said(tmp_path: Path) -> None:
@@ -420,12 +572,22 @@ def test_the_command_says_what_it_made_and_how_to_use_it(tmp_path: Path) -> None
         (["--pitches", "high", "OUT"], "--pitches"),
         (["--split", "train", "OUT"], "KEY=VALUE"),
         (["--engine", "espeak", "OUT"], "go together"),
+        (["--pitches", "0,0", "OUT"], "--pitches: [0.0, 0.0] is not [least, most] within 0.5 to 2"),
+        (["--pitches=-1,-0.5", "OUT"], "--pitches"),
+        (["--speeds", "0,0", "OUT"], "--speeds"),
+        (["--speeds=-1,-1", "OUT"], "--speeds"),
+        (["--loudness", "50,60", "OUT"], "--loudness: [50.0, 60.0] is not [least, most] within"),
+        (["--language", "el,en", "OUT"], "name the one that it speaks"),
         ([], "the folder OUT expected"),
     ],
 )
-def test_wrong_usage_names_the_option(more: list[str], message: str, tmp_path: Path) -> None:
+def test_wrong_usage_names_the_option(
+    more: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, command(tmp_path, *more), env={"COLUMNS": "200"})
     assert result.exit_code == 2 and message in result.output
+    assert not (tmp_path / "OUT").exists()
 
 
 def test_what_can_speak_is_listed(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import unicodedata
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from spelldown.data.preparing.text import TextForm, TextSettings
 from spelldown.errors import DataError
@@ -122,3 +123,43 @@ def test_any_text_takes_a_form_without_white_space_to_spare(text: str, form: Tex
 def test_a_text_in_form_stays_as_it_is(text: str, form: TextForm) -> None:
     once = form.said(text).text
     assert form.said(once).text == once
+
+
+@pytest.mark.parametrize(
+    ("language", "written", "becomes"),
+    [
+        ("en", "he is 6'2 tall", "he is six two tall"),
+        ("de", "1'000 und 12'345'678", "eintausend und zwölf millionen dreihundert"),
+        ("en", "12'34 and 1\u00a000", "twelve thirty four and one zero zero"),
+        ("fr", "1\u202f000\u202f000", "un million"),
+        ("en", "1\u20090001", "one zero zero zero one"),
+    ],
+)
+def test_only_groups_of_three_digits_are_thousands(
+    language: str, written: str, becomes: str
+) -> None:
+    pytest.importorskip("num2words")
+    found = said(written, numbers="words", language=language, case="lower")
+    assert found.startswith(becomes)
+
+
+def test_signs_that_are_read_out_count_as_lost_and_not_as_punctuation() -> None:
+    found = TextForm(TextSettings()).said("5% of $3 & more, at 20°C")
+    assert found.text == "5 OF 3 MORE AT 20 C"
+    assert found.letters == {"%": 1, "$": 1, "&": 1, "°": 1} and found.punctuation == {",": 1}
+    strict = TextForm(TextSettings(form="librispeech")).said("€5 & x")
+    assert strict.letters == {"€": 1, "5": 1, "&": 1}
+    kept = TextForm(TextSettings(punctuation="keep")).said("5%")
+    assert kept.text == "5%" and not kept.letters
+
+
+def test_characters_that_nobody_sees_are_counted_when_they_go() -> None:
+    found = TextForm(TextSettings()).said("co\u00adop\ufeff \u202ba\u202c\x00b\tc")
+    assert found.text == "COOP A B C"
+    assert found.punctuation == dict.fromkeys(("\u00ad", "\ufeff", "\u202b", "\u202c", "\x00"), 1)
+
+
+@pytest.mark.parametrize("other", [{"case": "lower"}, {"punctuation": "keep"}])
+def test_a_form_is_not_asked_for_what_it_has_not(other: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="or the form"):
+        TextSettings(form="librispeech", **other)

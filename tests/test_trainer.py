@@ -28,6 +28,7 @@ from spelldown.training.learning.optimizer import (
 from spelldown.training.learning.schedule import ConstantRate, CosineRate
 from spelldown.training.learning.teacher_forcing import ConstantForcing
 from spelldown.training.run.checkpoint import load_checkpoint
+from spelldown.training.run.conditions import NUMBERS
 from spelldown.training.run.tracking import Silent
 from spelldown.training.trainer import Trainer
 from spelldown.training.update import Manner, Update, Updater, grouped, update_seed
@@ -362,6 +363,20 @@ def test_another_number_of_threads_is_warned_of(tmp_path: Path, corpus: Path) ->
         assert tiny_trainer(tmp_path / "run", corpus, learning, tracker).resume()
         assert ("on 1 threads so far and now on 2" in tracker.said) == warned
     torch.set_num_threads(1)
+
+
+def test_a_run_of_another_releases_numbers_is_warned_of(tmp_path: Path, corpus: Path) -> None:
+    tiny_trainer(tmp_path / "run", corpus, tiny_learning(training={"epochs": 1})).fit()
+    path = tmp_path / "run" / "checkpoints" / "last" / "state.pt"
+    for numbers, warned in ((NUMBERS, False), (None, True), (NUMBERS + 1, True)):
+        state = torch.load(path, weights_only=True)
+        state["conditions"]["numbers"] = numbers
+        if numbers is None:
+            del state["conditions"]["numbers"]
+        torch.save(state, path)
+        tracker = Signals(signal.SIGINT)
+        assert tiny_trainer(tmp_path / "run", corpus, tracker=tracker).resume()
+        assert ("another release" in tracker.said) == warned
 
 
 def test_a_checkpoint_of_the_first_format_is_taken_up(tmp_path: Path, corpus: Path) -> None:

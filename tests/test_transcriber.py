@@ -190,11 +190,13 @@ def test_audio_files_and_samples_of_any_rate_are_transcribed(
     assert one.seconds == pytest.approx(1.0, abs=0.02)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_broken_utterance_is_told_in_its_place_and_the_rest_goes_on(tmp_path: Path) -> None:
     np.save(tmp_path / "wide.npy", np.zeros((9, 7), np.float32))
     np.save(tmp_path / "letters.npy", np.array(["<sos>", "A"]))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "big-endian.npy", np.random.default_rng(0).random((9, 4)).astype(">f8"))
+    np.save(tmp_path / "huge.npy", np.full((9, 4), 1e300))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "wide.npy").read_bytes()[:100])
     soundfile.write(tmp_path / "sound.wav", np.zeros(16000), 16000)
     (tmp_path / "noise.wav").write_bytes(b"RIFF?")
@@ -202,6 +204,7 @@ def test_a_broken_utterance_is_told_in_its_place_and_the_rest_goes_on(tmp_path: 
         "wide.npy": "shape (9, 7); (frames, 4) expected",
         "letters.npy": "numbers of type <U5",
         "objects.npy": "could run code",
+        "huge.npy": "numbers that are not finite",
         "cut.npy": "not a whole .npy array",
         "sound.wav": "only takes frames that come ready",
         "noise.wav": "not a recording that can be read",
@@ -220,6 +223,12 @@ def test_a_broken_utterance_is_told_in_its_place_and_the_rest_goes_on(tmp_path: 
         assert str(tmp_path / name) in one.error
     told = {one.id: one.error for one in found if isinstance(one, Failure)}
     assert (told["nan"], told["empty"]) == ("numbers that are not finite", "no frames")
+
+
+def test_samples_that_cannot_be_heard_are_told_by_name() -> None:
+    made = transcriber(Frontend(MfccSettings()))
+    (found,) = made.transcribe([Item("loud", Waveform(torch.full((8000,), 1e30), 16000))])
+    assert isinstance(found, Failure) and found.error.startswith("loud")
 
 
 def test_nothing_to_transcribe_gives_nothing() -> None:

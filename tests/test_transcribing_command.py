@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from tiny_sound import RATE, bursts, hearing_transcriber, write_sound
 from typer.testing import CliRunner, Result
 
@@ -16,6 +17,7 @@ from spelldown.data.frontend import ArraysFrontendSettings, MfccSettings
 from spelldown.recipe import run as runs
 from spelldown.search.transcribing.sound import activity
 from spelldown.search.transcribing.sound import microphone as microphones
+from spelldown.search.transcribing.sound.pauses import PauseSettings
 
 SPANS = ((0.5, 2.0), (2.6, 3.5), (5.0, 5.9), (9.0, 10.5))
 LONG = bursts(*SPANS, seconds=12.0)
@@ -54,7 +56,8 @@ def test_text_is_a_line_each_in_order(talks: Path) -> None:
     assert result.exit_code == 0, result.output
     ids = [line.split("\t")[0] for line in result.stdout.splitlines()]
     assert ids == ["long", "a/short", "b/short"]
-    assert result.stderr == ""  # no bar where nobody sees it
+    told = result.stderr.splitlines()  # no bar where nobody sees it
+    assert all("had not ended at its limit" in line for line in told)  # weights are random
 
 
 def test_json_has_words_and_segments_of_a_long_recording(talks: Path) -> None:
@@ -116,6 +119,37 @@ def test_where_nobody_speaks_it_says_so_and_that_is_no_failure(tmp_path: Path) -
     assert "silence: nobody speaks in it" in result.stderr
 
 
+def test_help_tells_the_defaults_that_hold() -> None:
+    told = " ".join(CliRunner().invoke(app, ["transcribe", "--help"]).output.split())
+    for value in (PauseSettings().pause, PauseSettings().longest):
+        assert f"[default: ({value:g})]" in told
+
+
+def test_samples_that_are_no_numbers_end_with_status_1_and_a_text(tmp_path: Path) -> None:
+    broken = LONG.copy()
+    broken[4 * RATE] = np.nan
+    soundfile.write(tmp_path / "talk.wav", broken, RATE, subtype="FLOAT")
+    result = transcribe(tmp_path / "talk.wav", *CUT)
+    assert result.exit_code == 1 and len(result.stdout) > len("talk\t\n")
+    assert "talk: 1 samples that are not finite numbers" in result.stderr
+
+
+def test_a_spelling_that_did_not_end_is_told(talks: Path, run: SimpleNamespace) -> None:
+    run.transcriber = hearing_transcriber(longest=1)
+    result = transcribe(talks / "long.wav", *CUT)
+    assert result.exit_code == 0
+    told = " ".join(result.stderr.split())
+    assert "long: in 4 of 4 pieces, first in the one from 0.4 to 2.1 s, the spelling" in told
+
+
+def test_an_id_that_is_a_path_is_named_once(talks: Path) -> None:
+    (talks / "a" / "short.flac").write_bytes(b"no sound")
+    both = [talks / "a" / "short.flac", talks / "b" / "short.wav"]
+    result = transcribe(*both, *CUT)
+    assert result.exit_code == 1
+    assert "".join(result.stderr.split()).count("short.flac") == 1
+
+
 @pytest.mark.parametrize("ending", ["wav", "flac"])
 def test_standard_input_is_a_recording(talks: Path, tmp_path: Path, ending: str) -> None:
     path = write_sound(tmp_path / f"same.{ending}", LONG)
@@ -150,11 +184,17 @@ def test_patterns_in_quotes_are_followed(talks: Path) -> None:
         (("LONG", "--submission", "x.csv", "--out", "x"), "a file of its own"),
         (("LONG", "--submission", "x.csv", "--longest", "5"), "nothing is cut for it"),
         (("LONG", "--longest", "1"), "longest"),
+        (("LONG", "--longest", "4", "--pause", "5"), "a pause of 5 s is longer than"),
+        (("LONG", "--channel", "0"), "channel"),
+        (("--microphone", "--channel", "1"), "--channel chooses among a file's"),
+        (("LONG", "--submission", "x.csv", "--channel", "1"), "all channels are heard"),
+        (("LONG", "--out", "LONG"), "is a file; a folder is needed"),
+        (("LONG", "--out", "LONG/deeper"), "is a file; a folder is needed"),
         (("LONG", "--format", "docx"), "docx"),
     ],
 )
 def test_what_makes_no_sense_is_wrong_usage(words: tuple[str, ...], told: str, talks: Path) -> None:
-    result = transcribe(*(str(talks / "long.wav") if word == "LONG" else word for word in words))
+    result = transcribe(*(word.replace("LONG", str(talks / "long.wav")) for word in words))
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.replace("│", " ").split())
 
@@ -171,10 +211,9 @@ def test_a_detector_that_is_not_installed_is_told_before_anything_is_read(
 def test_the_microphone_is_spelled_when_enter_is_pressed(
     run: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_transcribing_microphone import Device, PortAudioError
+    from test_transcribing_microphone import Device, device_module
 
-    module = SimpleNamespace(InputStream=Device, PortAudioError=PortAudioError)
-    monkeypatch.setattr(microphones, "_sounddevice", lambda: module)
+    monkeypatch.setattr(microphones, "_sounddevice", lambda: device_module(Device))
     result = transcribe("--microphone", "--json", *CUT, stdin=b"\n")
     assert result.exit_code == 0, result.output
     assert "press Enter to end" in result.stderr

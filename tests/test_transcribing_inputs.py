@@ -29,10 +29,18 @@ def test_folders_are_searched_through_in_order_and_unknown_types_named(
     touch: Callable[..., Path],
 ) -> None:
     folder = touch(
-        "b.WAV", "a.npy", "d/z.flac", "c/y.opus", "c/notes.txt", ".hidden.npy", ".x/b.npy"
+        "b.WAV",
+        "a.npy",
+        "d/z.flac",
+        "c/y.opus",
+        "c/notes.txt",
+        ".hidden.npy",
+        ".x/b.npy",
+        "e.w64",
+        "f.caf",
     )
     found = inputs([folder])
-    assert ids(found) == ["a", "b", "c/y", "d/z"]
+    assert ids(found) == ["a", "b", "e", "f", "c/y", "d/z"]
     assert found.unknown == [folder / "c" / "notes.txt"]
 
 
@@ -49,6 +57,8 @@ def test_files_are_named_by_their_stem_or_by_their_path_where_two_are_alike(
     assert ids(inputs([folder / "one" / "a.wav", str(folder / "two" / "b.wav")])) == ["a", "b"]
     both = [folder / "one" / "a.wav", folder / "two" / "a.wav"]
     assert ids(inputs(both)) == [str(path) for path in both]
+    assert ids(inputs([*both, folder / "two" / "b.wav"])) == [*map(str, both), "b"]
+    assert ids(inputs([both[0], both[0]])) == ["a", "a"]
     touch("one/a.flac")
     assert len(set(ids(inputs([folder / "one"])))) == 2
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from tiny_sound import RATE, Hearing, Samples, bursts, hearing_transcriber, write_sound
 
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
+from spelldown.search.search import GreedySettings
 from spelldown.search.transcribing.joined import AHEAD, Heard, Source, heard, seconds_of
 from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
 from spelldown.search.transcribing.transcriber import Item, Transcriber, Transcript
@@ -36,13 +38,66 @@ def short(tmp_path: Path) -> Path:
     return write_sound(tmp_path / "short.wav", LONG[: 3 * RATE])
 
 
-def test_a_short_recording_is_spelled_whole_as_a_transcriber_spells_it(short: Path) -> None:
-    (found,) = transcribed(short)
-    (alone,) = hearing_transcriber().transcribe([Item("short", short)], times=True)
+def test_a_short_recording_is_its_speech_as_a_transcriber_spells_it(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "one.wav", bursts((0.1, 2.9), seconds=3.0))
+    (found,) = transcribed(path)
+    (alone,) = hearing_transcriber().transcribe([Item("one", path)], times=True)
     assert isinstance(alone, Transcript)
     assert (found.text, found.words) == (alone.text, alone.words)
     assert found.score == pytest.approx(alone.score)
     assert (found.seconds, found.segments[0].start, found.segments[0].end) == (3.0, 0.0, 3.0)
+    silence = bursts(seconds=2.0)
+    write_sound(path, np.concatenate((silence, bursts((0.1, 2.9), seconds=3.0), silence)))
+    (between,) = transcribed(path)
+    assert (between.text, between.seconds) == (found.text, 7.0)
+    assert between.segments[0].start == pytest.approx(2.0, abs=0.03)
+    assert between.segments[0].end == pytest.approx(5.0, abs=0.03)
+
+
+def test_search_is_limited_by_seconds_alone_but_not_in_evaluation(long: Path) -> None:
+    made = hearing_transcriber()
+    made.search = GreedySettings(longest=3, longest_per_second=10)
+    (found,) = transcribed(long, made=made)
+    assert max(len(one.text) for one in found.segments) > 3
+    for one in found.segments:
+        assert len(one.text) <= np.ceil(10 * (one.end - one.start)) + 1
+    (whole,) = made.transcribe([Item("long", long)])
+    assert isinstance(whole, Transcript) and len(whole.letters) <= 3
+    made.search = GreedySettings(longest=3)
+    (found,) = transcribed(long, made=made)
+    assert max(len(one.text) for one in found.segments) <= 3
+    assert [one for one in found.segments if not one.ended] == [*found.endless]
+
+
+def test_one_channel_is_heard_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "two.wav"
+    soundfile.write(path, np.stack([LONG, bursts((1.0, 3.0), seconds=12.0)], axis=1), RATE)
+    (one, other, neither, mean) = heard(
+        hearing_transcriber(), [Source("x", path, str(path), n) for n in (1, 2, 3, None)], SETTINGS
+    )
+    assert (len(one.segments), len(other.segments)) == (len(SPANS), 1)
+    assert len(mean.segments) == 3  # the first two lie within the other channel's
+    assert neither.error == f"{path}: has 2 channels; there is no channel 3"
+    np.save(tmp_path / "a.npy", np.zeros((9, 5)))
+    (array,) = heard(hearing_transcriber(), [Source("a", tmp_path / "a.npy", "a.npy", 1)], SETTINGS)
+    assert array.error == "a.npy: features have no channels to choose from"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 1e30])
+def test_of_a_recording_with_samples_that_are_no_sound_all_others_are_spelled(
+    tmp_path: Path, wrong: float
+) -> None:
+    broken = LONG.copy()
+    broken[4 * RATE : 4 * RATE + 10] = wrong  # between two stretches
+    path = tmp_path / "broken.wav"
+    soundfile.write(path, broken, RATE, subtype="FLOAT")
+    (found,) = transcribed(path)
+    (whole,) = transcribed(write_sound(tmp_path / "whole.wav", LONG))
+    assert (found.error, len(found.segments)) == (None, len(whole.segments))
+    assert found.incomplete.startswith("10 samples that are not finite numbers")
+    soundfile.write(path, np.full(RATE, wrong), RATE, subtype="FLOAT")
+    (found,) = transcribed(path)
+    assert found.error and str(path) in found.error and "nothing but samples" in found.error
 
 
 def test_a_long_recording_is_its_segments_joined(long: Path) -> None:
@@ -103,7 +158,7 @@ def test_segments_of_all_recordings_fill_batches_together(long: Path, short: Pat
     made = hearing_transcriber()
     transcribed(long, short, long, made=made)
     assert isinstance(made.recognizer, Hearing)
-    assert made.recognizer.batches == [2 * len(SPANS) + 1]
+    assert made.recognizer.batches == [2 * len(SPANS) + 2]
 
 
 def test_only_a_few_batches_are_read_ahead_and_results_come_as_they_get_ready(
@@ -116,7 +171,7 @@ def test_only_a_few_batches_are_read_ahead_and_results_come_as_they_get_ready(
 
         def blocks(self) -> Iterator[Samples]:
             opened.append(1)
-            yield LONG[: 3 * RATE]
+            yield bursts((0.1, 2.9), seconds=3.0)
 
     def open_() -> AbstractContextManager[Told]:
         return nullcontext(Told())

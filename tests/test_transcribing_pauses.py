@@ -1,4 +1,4 @@
-"""Where long recordings are cut: bursts of noise between pauses of known length."""
+"""Where recordings are cut: bursts of noise between pauses of known length."""
 
 import importlib.util
 import sys
@@ -32,6 +32,15 @@ def cut(sound: Samples, settings: PauseSettings = ENERGY, size: int = RATE) -> l
     return list(segments(blocks_of(sound, size), RATE, RATE, settings))
 
 
+def voice(seconds: float, rate: int = RATE) -> Samples:
+    """A hum in syllables for three seconds, silence for three, and again."""
+    time = np.arange(round(rate * seconds)) / rate
+    hum = sum(np.sin(2 * np.pi * 140 * n * time) / n for n in range(1, 20))
+    sound = 0.05 * hum * (np.sin(2 * np.pi * 4 * time) > 0) * (np.sin(time) > 0)
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(sound))
+    return (sound + noise).astype(np.float32)
+
+
 def test_each_stretch_of_speech_is_a_segment_with_a_little_room() -> None:
     found = cut(SOUND)
     assert len(found) == len(SPANS)
@@ -53,11 +62,39 @@ def test_the_cuts_do_not_depend_on_how_the_sound_comes(size: int) -> None:
     assert [(one.start, one.end) for one in cut(SOUND, size=size)] == expected
 
 
-def test_a_short_recording_is_one_segment_as_it_is_at_its_own_rate() -> None:
-    sound = SOUND[: 4 * RATE]
-    (found,) = segments(blocks_of(sound), RATE, 16_000, ENERGY)
+@pytest.mark.parametrize("kind", ["energy", pytest.param("silero", marks=needs_silero)])
+def test_what_is_said_does_not_depend_on_how_long_the_recording_is(kind: activity.Kind) -> None:
+    settings = PauseSettings(kind=kind)
+    spans = ((0.3, 2.0), (3.0, 6.0), (7.0, 9.5), (10.3, 12.0), (13.0, 16.0), (17.0, 18.5))
+    talk = bursts(*spans, seconds=22.0)
+    if kind == "silero":
+        talk = np.concatenate((voice(16.0), bursts(seconds=6.0)))
+    one, other = (cut(talk[: seconds * RATE], settings) for seconds in (19, 21))
+    if kind == "energy":
+        assert len(one) == 6
+    assert len(one) == len(other) > 1
+    for piece, same in zip(one, other, strict=True):
+        assert piece.start == pytest.approx(same.start, abs=0.03)
+        assert piece.end == pytest.approx(same.end, abs=0.03)
+
+
+def test_silence_around_a_sentence_is_left_out_but_for_its_edges() -> None:
+    (found,) = cut(bursts((2.0, 3.0), seconds=6.0))
+    assert found.start == pytest.approx(1.9, abs=0.03)
+    assert found.end == pytest.approx(3.1, abs=0.03)
+    (close,) = cut(bursts((0.05, 1.0), seconds=1.05))
+    assert (close.start, close.end) == (0.0, 1.05)
+
+
+def test_a_scrap_too_brief_for_a_frame_is_left_for_the_frontend_to_refuse() -> None:
+    (found,) = segments(blocks_of(SOUND[:80]), RATE, 16_000, ENERGY)
     assert found.start == 0 and found.sound.sample_rate == RATE
-    assert np.array_equal(found.sound.samples.numpy(), sound)
+    assert np.array_equal(found.sound.samples.numpy(), SOUND[:80])
+
+
+def test_a_pause_longer_than_any_segment_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a pause of 5 s is longer than the longest segment, 4 s"):
+        PauseSettings(pause=5, longest=4)
 
 
 def test_a_long_recording_comes_at_the_rate_asked_for() -> None:
@@ -99,9 +136,10 @@ def test_no_segments_overlap_and_none_is_longer_than_asked_for() -> None:
             assert covered[round(start * RATE) : round(end * RATE)].mean() > 0.95
 
 
-@pytest.mark.parametrize("level", [0.0, 1e-4, 0.05])
-def test_where_nobody_speaks_there_is_nothing_to_spell(level: float) -> None:
-    noise = np.random.default_rng(0).normal(0, level, 60 * RATE).astype(np.float32)
+@pytest.mark.parametrize("seconds", [1, 3, 60])
+@pytest.mark.parametrize("level", [0.0, 1e-4, 1e-3, 0.05])
+def test_where_nobody_speaks_there_is_nothing_to_spell(level: float, seconds: int) -> None:
+    noise = np.random.default_rng(0).normal(0, level, seconds * RATE).astype(np.float32)
     assert cut(noise) == []
 
 
@@ -191,11 +229,7 @@ def test_lanes_beside_each_other_hear_nearly_what_one_stream_hears() -> None:
     class OneLane(Silero):
         LANE, LANES = 250, 1
 
-    made = np.random.default_rng(0)
-    time = np.arange(16_000 * 8) / 16_000
-    voice = sum(np.sin(2 * np.pi * 140 * n * time) / n for n in range(1, 20))
-    sound = 0.05 * voice * (np.sin(2 * np.pi * 4 * time) > 0) * (np.sin(time) > 0)
-    sound = (sound + made.normal(0, 1e-3, len(sound))).astype(np.float32)
+    sound = voice(8.0, 16_000)
     one, many = (answers(kind(16_000), sound, 16_000) for kind in (OneLane, Silero))
     assert len(one) == len(many)
     assert np.mean(np.array(one) == np.array(many)) > 0.9

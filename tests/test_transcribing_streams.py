@@ -124,12 +124,20 @@ def test_missing_unpermitted_and_soundless_recordings_are_told_by_name(
         read(none)
 
 
-def test_samples_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf, 1e30])
+def test_samples_that_are_no_numbers_are_told_and_silent(tmp_path: Path, wrong: float) -> None:
     broken = SOUND.copy()
-    broken[-3] = np.nan
-    soundfile.write(tmp_path / "nan.wav", broken, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match="samples that are not finite"):
-        read(tmp_path / "nan.wav")
+    broken[2 * RATE : 2 * RATE + 3] = wrong
+    soundfile.write(tmp_path / "odd.wav", broken, RATE, subtype="FLOAT")
+    found, recording = read(tmp_path / "odd.wav")
+    broken[2 * RATE : 2 * RATE + 3] = 0
+    assert np.array_equal(found, broken)
+    assert recording.incomplete == (
+        "3 samples that are not finite numbers, or far beyond full scale, taken for silence"
+    )
+    soundfile.write(tmp_path / "odd.wav", np.full(RATE, wrong), RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"odd\.wav: holds nothing but samples that"):
+        read(tmp_path / "odd.wav")
 
 
 def test_only_a_block_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

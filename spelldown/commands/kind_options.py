@@ -61,9 +61,14 @@ class Section:
             raise typer.BadParameter("; ".join(map(self._wrong, error.errors()))) from None
 
     def _wrong(self, found: Mapping[str, Any]) -> str:
-        name, *within = map(str, found["loc"] or ("",))
+        if not found["loc"]:  # of several options together; the message names them
+            return str(found["msg"].removeprefix("Value error, "))
+        name, *within = map(str, found["loc"])
+        what = found["msg"].removeprefix("Value error, ")
+        if not name:  # of several together
+            return str(what)
         option = "--" + self.names.get(name, name).replace("_", "-")
-        return f"{' '.join([option, *within])}: {found['msg'].removeprefix('Value error, ')}"
+        return f"{' '.join([option, *within])}: {what}"
 
 
 def _parameter(name: str, field: FieldInfo, heading: str) -> Parameter:
@@ -80,8 +85,8 @@ def _parameter(name: str, field: FieldInfo, heading: str) -> Parameter:
     elif get_origin(kind) is Literal:
         annotation = _choice(name, get_args(kind))
     elif get_origin(kind) is tuple:
-        span = get_args(kind) == (float, float)
-        annotation, wanted = list[str], "LEAST,MOST" if span else "NAME,..."
+        wanted = {float: "LEAST,MOST", Path: "FILE"}.get(get_args(kind)[0], "NAME,...")
+        annotation = list[str]
     elif _is_mapping(kind):
         annotation, wanted = list[str], "KEY=VALUE"
     else:
@@ -131,6 +136,8 @@ def _value(given: Any, annotation: Any) -> Any:
     kind = _alone(annotation)
     if isinstance(given, Enum):
         return given.value
+    if get_origin(kind) is tuple and get_args(kind)[0] is Path:
+        return tuple(given)  # a file's name may have commas: the option is given once for each
     if get_origin(kind) is tuple:
         return tuple(one.strip() for text in given for one in text.split(",") if one.strip())
     if _is_mapping(kind):
@@ -150,5 +157,9 @@ def _pair(text: str, kind: Any) -> tuple[str, Any]:
     if not equals or not name.strip():
         raise typer.BadParameter(f"{text!r}: KEY=VALUE expected")
     if get_origin(kind) is dict and get_args(kind)[1] is Any:
-        return name.strip(), yaml.safe_load(value)
+        try:
+            return name.strip(), yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            said = " ".join(str(getattr(error, "problem", None) or error).split())
+            raise typer.BadParameter(f"{text!r}: {value!r} is no value ({said})") from None
     return name.strip(), None if value == "null" else value

@@ -7,6 +7,7 @@ the kinds' settings when they are asked for; published corpora are commands by t
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
 from spelldown.commands.options import INTERRUPTED
+from spelldown.commands.prepared import show_prepared
 from spelldown.errors import DataError
 from spelldown.terminal import console, working
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 TEXT, PARTS, DOUBTS, RESULT = "Texts", "Parts", "What is doubtful", "The result"
 SYNTHETIC = "synthetic"  # speech made of a text: no source is read
+FOLDERS = 3  # of recordings, from which on they may be speakers
 CATALOGUE = "catalogue"  # the kind whose corpora are commands of their own
 
 
@@ -182,7 +185,7 @@ def _runner(kind: str, sections: dict[str, "Section"], published: bool) -> Calla
 
     def run(**given: Any) -> None:
         from spelldown.data.preparing.prepare import PrepareSettings
-        from spelldown.data.preparing.to_arrays import to_arrays
+        from spelldown.data.preparing.to_arrays import outdated, to_arrays
 
         read = {name: section.read(given) for name, section in sections.items()}
         settings = PrepareSettings(
@@ -201,17 +204,20 @@ def _runner(kind: str, sections: dict[str, "Section"], published: bool) -> Calla
         err = console(stderr=True)
         try:
             prepared = _prepared(kind, read["source"], source, out, settings, given, jobs, err)
+            parts = list(prepared.record["parts"])
             if given["to"]:
-                parts = list(prepared.record["parts"])
                 shown = working(err)
                 to_arrays(out, parts, read["arrays"], jobs=jobs, progress=shown)  # type: ignore[arg-type]
         except KeyboardInterrupt:
             err.print("interrupted; what was done is kept, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None
+        if old := outdated(out, parts):
+            err.print(f"[bold]the arrays in {', '.join(old)} are of an earlier preparation[/]: ")
+            err.print("call again with --to arrays, or remove them")
         if given["json_"]:
             print(json.dumps(prepared.record, ensure_ascii=False))
         else:
-            _show(console(), prepared, out if given["to"] else None)
+            show_prepared(console(), prepared, out if given["to"] else None)
 
     return run
 
@@ -236,7 +242,9 @@ def _prepared(
         place = where
         if source is None:
             place = download(asked.corpus, where, asked.parts, asked.language, asked.options)
-        return read_source(place, asked)
+        found = read_source(place, asked)
+        guess = kind == "folder" and asked.speaker == "none"
+        return _hinting(found, where, asked.splits, err) if guess else found
 
     about = {
         "kind": asked.corpus if kind == CATALOGUE else kind,
@@ -255,6 +263,28 @@ def _prepared(
     )
 
 
+def _hinting(
+    found: Iterable[Any], source: Path, splits: Iterable[str], err: Console
+) -> Iterator[Any]:
+    """What was found, passing by; tells at the end of folders that may be speakers."""
+    folders: dict[Path, int] = {}
+    for one in found:
+        if audio := getattr(one, "audio", None):
+            folders[audio.parent] = folders.get(audio.parent, 0) + 1
+        yield one
+    names = sorted(
+        str(folder.relative_to(source))
+        for folder, count in folders.items()
+        if count > 1 and folder != source and not any(fnmatch(folder.name, one) for one in splits)
+    )
+    if len(names) >= FOLDERS:
+        some = ", ".join(names[:FOLDERS])
+        err.print(
+            f"recordings lie in {len(names)} folders ({some}, ...): if each is a speaker, say "
+            "--speaker folder, so that no speaker is in two parts"
+        )
+
+
 def _source_and_out(given: dict[str, Any], published: bool) -> tuple[Path | None, Path]:
     """Where the corpus lies (None: to be downloaded) and where it goes."""
     if not published:
@@ -271,48 +301,3 @@ def _channel(given: str | None) -> int | str | None:
     if not given.isdecimal():
         raise typer.BadParameter(f"--channel {given}: a number from 0 on, or mix")
     return int(given)
-
-
-def _show(out: Console, prepared: "Prepared", arrays: Path | None) -> None:
-    """The table at the end, what is doubtful, and what to do next."""
-    record = prepared.record
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("part")
-    columns = ("hours", "utterances", "speakers", "words", "clipped")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for part, told in record["parts"].items():
-        numbers = {name: f"{told[name]:,}" for name in columns[1:]}
-        numbers["speakers"] = numbers["speakers"] if told["speakers"] else "unknown"
-        table.add_row(part, f"{told['hours']:.2f}", *numbers.values())
-    out.print(table)
-    for line in _remarks(record):
-        out.print(line)
-    out.print(f"a look at it: {prepared.out / 'look.html'}")
-    kind = "arrays" if arrays else "cuts"
-    out.print(f"in a recipe: data: {{kind: {kind}, root: {prepared.out}}}")
-
-
-def _remarks(record: dict[str, Any]) -> Iterator[str]:
-    from spelldown.data.preparing.looking.doubts import REASONS
-    from spelldown.data.preparing.looking.page import shown
-
-    vocabulary, text = record["vocabulary"], record["text"]
-    characters = "".join(shown(c) for c in sorted(vocabulary["characters"]))
-    cut = "" if len(characters) <= 80 else " ..."
-    count = len(vocabulary["characters"])
-    yield f"{count} characters in {vocabulary['of']}: {characters[:80]}{cut}"
-    for key, words in (("letters", "letters and digits"), ("punctuation", "punctuation")):
-        removed = text[f"{key}_removed"]
-        if removed:
-            few = ", ".join(f"{shown(c)} {n:,}" for c, n in list(removed.items())[:12])
-            yield f"{words} taken from the texts: {few}{' ...' if len(removed) > 12 else ''}"
-    if vocabulary["not_in_it"]:
-        few = " ".join(map(shown, list(vocabulary["not_in_it"])[:20]))
-        yield f"only outside of {vocabulary['of']}, so never learnt: {few}"
-    if record["mixed_to_one_channel"]:
-        yield f"{record['mixed_to_one_channel']:,} recordings have several channels: mixed"
-    for reason, told in record["doubtful"].items():
-        yield f"{told['count']:,} {reason}: {REASONS[reason]}"
-    for reason, count in record["left_out"].items():
-        yield f"left out, {count:,} {reason}: {REASONS[reason]}"

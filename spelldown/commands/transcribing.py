@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spelldown.recipe.run import Run
     from spelldown.recipe.transcription import Asked
     from spelldown.search.transcribing.joined import Heard
+    from spelldown.search.transcribing.sound.pauses import PauseSettings
 
 
 class FormatName(StrEnum):
@@ -50,7 +51,11 @@ def transcribe(
     ] = None,
     format_: Annotated[
         FormatName | None,
-        typer.Option("--format", help="srt and vtt: subtitles; ctm: a line a word, with its time."),
+        typer.Option(
+            "--format",
+            show_default="text",
+            help="srt and vtt: subtitles; ctm: a line a word, with its time.",
+        ),
     ] = None,
     json_: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, as --format json.")
@@ -63,16 +68,28 @@ def transcribe(
     ] = False,
     longest: Annotated[
         float | None,
-        typer.Option(min=2, help="Cut recordings longer than this at pauses, in seconds."),
+        typer.Option(
+            min=2,
+            show_default="20",
+            help="Seconds that no piece is longer than, though nobody pauses.",
+        ),
     ] = None,
     pause: Annotated[
         float | None,
-        typer.Option(min=0.05, help="Seconds without speech at which a long one is cut."),
+        typer.Option(
+            min=0.05, show_default="0.3", help="Seconds without speech at which sound is cut."
+        ),
     ] = None,
     pauses: Annotated[
         PausesName,
         typer.Option(help="What finds pauses; auto: silero where it is installed, else energy."),
     ] = PausesName.auto,
+    channel: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default="the mean of all", help="Hear only this channel, counted from 1."
+        ),
+    ] = None,
     submission: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the course's hand-in (index,label) instead."),
@@ -84,29 +101,34 @@ def transcribe(
     if json_ and format_ not in (None, FormatName.json):
         raise typer.BadParameter(f"--json is --format json, not {format_}: choose one")
     format_ = format_ or (FormatName.json if json_ else FormatName.text)
-    cut = {"longest": longest, "pause": pause}
-    cut = {name: value for name, value in cut.items() if value is not None}
+    if microphone and channel is not None:
+        raise typer.BadParameter("--channel chooses among a file's; the microphone is heard as one")
+    if out is not None:
+        _need_folder(out)
+    asked_cuts = {"longest": longest, "pause": pause}
+    cut = {name: value for name, value in asked_cuts.items() if value is not None}
     if submission is not None:
         if json_ or format_ != FormatName.text or out is not None or microphone:
             raise typer.BadParameter(
                 "--submission writes a file of its own; it goes with neither --json, --format, "
                 "--out nor --microphone"
             )
-        if cut or pauses != PausesName.auto:
-            raise typer.BadParameter("a hand-in has one line a file; nothing is cut for it")
+        if cut or pauses != PausesName.auto or channel is not None:
+            raise typer.BadParameter(
+                "a hand-in has one line a file; nothing is cut for it, and all channels are heard"
+            )
         _submit(run, inputs or [], submission)
         return
     # oneDNN keeps a kernel for each shape of batch it has met, 1024 of them unless told otherwise:
     # 200 MiB more after an hour of speech, and no faster. Only heeded before torch first computes.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     from spelldown.recipe.run import load_run
-    from spelldown.search.transcribing.sound.pauses import PauseSettings
 
-    settings = PauseSettings(kind=pauses.value, **cut)
+    settings = _settings(pauses, cut)
     err = console(stderr=True)
     loaded = load_run(run)
     with ExitStack() as stack:
-        asked = _asked(loaded, inputs or [], microphone, stack, err)
+        asked = _asked(loaded, inputs or [], microphone, channel, stack, err)
         if out is None and format_ in ("srt", "vtt") and _count(asked) > 1:
             raise typer.BadParameter(
                 f"{_count(asked)} inputs are as many {format_} files: say where with --out DIR"
@@ -122,6 +144,17 @@ def transcribe(
         raise typer.Exit(FAILED)
 
 
+def _settings(pauses: PausesName, cut: dict[str, float]) -> "PauseSettings":
+    from pydantic import ValidationError
+
+    from spelldown.search.transcribing.sound.pauses import PauseSettings
+
+    try:
+        return PauseSettings(kind=pauses.value, **cut)
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"].partition(", ")[2]) from error
+
+
 def _submit(run: Path, inputs: list[str], file: Path) -> None:
     from spelldown.recipe.run import load_run
     from spelldown.recipe.transcription import write_submission
@@ -132,7 +165,12 @@ def _submit(run: Path, inputs: list[str], file: Path) -> None:
 
 
 def _asked(
-    run: "Run", inputs: list[str], microphone: bool, stack: ExitStack, err: Console
+    run: "Run",
+    inputs: list[str],
+    microphone: bool,
+    channel: int | None,
+    stack: ExitStack,
+    err: Console,
 ) -> "Asked":
     from spelldown.recipe import transcription
 
@@ -142,7 +180,8 @@ def _asked(
         return asked
     if "-" in inputs and sys.stdin.isatty():
         raise typer.BadParameter("- is standard input: pipe a recording into it, or name a file")
-    return stack.enter_context(transcription.asked_for(inputs, err.print, sys.stdin.buffer))
+    files = transcription.asked_for(inputs, err.print, sys.stdin.buffer, channel)
+    return stack.enter_context(files)
 
 
 def _count(asked: "Asked") -> int:
@@ -171,12 +210,32 @@ def _give(results: "Iterator[Heard]", format: str, out: Path | None, err: Consol
 
 
 def _complain(found: "Heard", err: Console) -> None:
+    from spelldown.search.transcribing.transcriber import named
+
     if found.error is not None:
-        err.print(f"{found.id}: {found.error}", style="red")
-    elif found.incomplete:
+        err.print(named(found.id, found.error), style="red")
+        return
+    if found.incomplete:
         err.print(f"{found.id}: {found.incomplete}; what there is was spelled", style="yellow")
     elif not found.segments:
         err.print(f"{found.id}: nobody speaks in it", style="yellow")
+    if endless := found.endless:
+        some = f"in {len(endless)} of {len(found.segments)} pieces, first in the one "
+        err.print(
+            f"{found.id}: {some if len(found.segments) > 1 else ''}from {endless[0].start:.1f} to "
+            f"{endless[0].end:.1f} s, the spelling had not ended at its limit: the text may be cut "
+            "off there, or repeat itself",
+            style="yellow",
+        )
+
+
+def _need_folder(out: Path) -> None:
+    """Refuses an output folder that could not be made, before hours of work."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise typer.BadParameter(f"--out {out}: {there} is a file; a folder is needed")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"--out {out}: no permission to write into {there}")
 
 
 def _file_name(id: str, ending: str, taken: set[str]) -> str:

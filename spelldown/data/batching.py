@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spelldown.data.augmenting.frames import Augment
-from spelldown.data.cache import Cached
 from spelldown.data.checks import text_of
 from spelldown.data.frontend import Change, Frontend
 from spelldown.data.loading.ahead import ahead
@@ -36,12 +35,18 @@ from spelldown.data.loading.buckets import (
     padding_share,
 )
 from spelldown.data.loading.mixing import Added
+from spelldown.data.loading.shards import Cached
 from spelldown.data.vocabulary import EOS, SOS, Vocabulary
-from spelldown.errors import DataError, SpelldownError
+from spelldown.errors import AudioError, DataError, SpelldownError
 from spelldown.settings import Settings
 
 __all__ = ["Batch", "Batches", "BatchingSettings", "Bounds", "Example"]
 
+FOUND_LATE = (
+    "what only decoding finds damaged cannot be left out in the midst of training. spelldown "
+    "prepare finds such recordings; data.cache: half does before training begins, and leaves them "
+    "out with data.problems: leave-out"
+)
 SOUND = 1  # what is drawn for an utterance's sound is drawn apart from what is for its frames
 
 
@@ -96,8 +101,9 @@ class Batches:
 
     In training: length buckets in a drawn order, with `augment`, and with a drawn share of each of
     the corpora `added`. Otherwise: sorted by length, unaugmented, the same in every epoch.
-    `cached` has the static frames of all utterances, the added ones behind the part's own. Raises
-    DataError for a part without utterances, and in training for one without transcripts.
+    `cached` has the static frames of all utterances, the added ones behind the part's own;
+    `pinned` batches lie in page-locked memory, for a GPU. Raises DataError for a part without
+    utterances, and in training for one without transcripts.
     """
 
     def __init__(
@@ -111,11 +117,12 @@ class Batches:
         training: bool = True,
         added: Sequence[Added] = (),
         cached: Cached | None = None,
+        pinned: bool = False,
     ) -> None:
         self.settings, self.seed, self.training = settings, seed, training
         self.frontend, self.vocabulary, self.cached = frontend, vocabulary, cached
         self.augment = augment if training else None
-        self.added = tuple(added)
+        self.added, self.pinned = tuple(added), pinned
         self._cuts = list(cuts)
         self.own = len(self._cuts)
         if not self._cuts:
@@ -221,12 +228,14 @@ class Batches:
                 collate_fn=_batch,
                 num_workers=workers,
                 prefetch_factor=settings.ahead if workers else None,
-                pin_memory=torch.cuda.is_available(),
+                pin_memory=self.pinned,
                 generator=torch.Generator(),  # it would draw a seed from the global one
             )
         )
         try:
             for batch in made if workers or not settings.ahead else ahead(made, settings.ahead):
+                if isinstance(batch, AudioError):
+                    raise AudioError(f"{batch.summary}; {FOUND_LATE}", batch.problems) from batch
                 if isinstance(batch, SpelldownError):
                     raise batch
                 yield batch

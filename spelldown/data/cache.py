@@ -4,30 +4,30 @@
     FOLDER/<part>-<frontend>-<key>.json     what they are; written last, when all is there
 
 The key is a digest of all that the numbers depend on: the front end, the speed, and of each
-utterance its piece of which file, with the file's size and the time of its last change. Whatever
-changes there has another key, so frames that have become wrong are never read; they, and the whole
-folder, can be deleted at any time.
+utterance its piece of which file, with the file's size and the times of its last changes
+(`spelldown.data.reading.identity`). Whatever changes there has another key, so frames that have
+become wrong are not read; they, and the whole folder, can be deleted at any time.
+
+A recording that cannot be read has no frames there. Which ones those are stands in the .json, with
+the reason, and they are tried again whenever it is read.
 
 Frames made from sound are rounded to half-precision whether they are cached or not (see
 `spelldown.data.frontend`), so a run learns the same with a cache and without.
 """
 
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from copy import copy
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -35,126 +35,79 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spelldown.data.frontend import FRAMES_PER_SECOND, Frontend
+from spelldown.data.loading.shards import HALF, Shard
+from spelldown.data.reading.identity import digest_of
 from spelldown.errors import DataError
 from spelldown.writing import to_disk, write_whole
 
 VERSION = 1  # of the numbers that a front end makes: those of another are made anew
 SAFE_EVERY = 2**24  # bytes after which what is written is made safe, to go on from
-HALF = np.dtype("<f2")
-
-
-class Shard:
-    """The static frames of a part's utterances in one file, which is mapped when first read."""
-
-    def __init__(self, path: Path, counts: Sequence[int], width: int) -> None:
-        self.path, self.width = path, width
-        self._ends = [0, *accumulate(counts)]
-        self._mapped: NDArray[np.float16] | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return self._ends[-1] * self.width * HALF.itemsize
-
-    def offset(self, place: int) -> int:
-        """Where the utterance at `place` begins, in bytes."""
-        return self._ends[place] * self.width * HALF.itemsize
-
-    def frames(self, place: int) -> Tensor:
-        """Frames (T, width) float32 of the utterance at `place`; a copy."""
-        if self._mapped is None:
-            shape = (self._ends[-1], self.width)
-            self._mapped = np.memmap(self.path, HALF, "r", shape=shape)
-        found = self._mapped[self._ends[place] : self._ends[place + 1]]
-        return torch.from_numpy(found.astype(np.float32))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": None}  # a worker maps the file for itself
-
-
-class Cached:
-    """Frames of several parts one after the other, at each speed that may be asked for.
-
-    shards: by speed, those of the parts in their order; counts: utterances of each part.
-    """
-
-    def __init__(self, shards: Mapping[float, Sequence[Shard]], counts: Sequence[int]) -> None:
-        self._shards = shards
-        self._ends = np.cumsum(counts)
-
-    def frames(self, index: int, speed: float = 1.0) -> Tensor:
-        """Frames (T, width) float32 of an utterance, counted through all parts."""
-        part = int(np.searchsorted(self._ends, index, side="right"))
-        begins = int(self._ends[part - 1]) if part else 0
-        return self._shards[speed][part].frames(index - begins)
 
 
 def cached_part(
-    cuts: CutSet, frontend: Frontend, folder: Path, name: str, speed: float = 1.0, workers: int = 0
+    cuts: CutSet,
+    frontend: Frontend,
+    folder: Path,
+    name: str,
+    speed: float = 1.0,
+    workers: int = 0,
+    problems: Literal["stop", "leave-out"] = "stop",
 ) -> Shard:
     """The frames of a part from the cache in `folder`, which are made first if they are not there.
 
     Making them shows its progress. Stopped halfway, it goes on from there the next time; another
-    process that needs the same frames waits for them. Raises DataError for a disk that is full or
-    cannot be written to, which leaves nothing behind, and naming all recordings that cannot be
-    read.
+    process that needs the same frames waits for them. Recordings that cannot be read raise
+    DataError naming them all, or with `leave-out` are those in the shard's `unreadable`. Raises
+    DataError for a disk that is full or cannot be written to, which leaves nothing behind.
     """
     each = list(cuts)
     settings = {**frontend.settings.model_dump(), "deltas": None, "normalise": None}
     about = {"version": VERSION, "frontend": settings, "speed": speed}
-    key = _key(about, each)
+    about["key"] = key = digest_of(about, each)
     kind = f"{frontend.settings.kind}{frontend.width}" + (f"-x{speed:g}" if speed != 1 else "")
     stem = f"{re.sub(r'[^A-Za-z0-9_+-]', '_', name)}-{kind}-{key[:16]}"
     counts = [frontend.count(cut, speed) for cut in each]
-    shard = Shard(folder / f"{stem}.half", counts, frontend.width)
+    frames = _Frames(each, frontend, speed)
     index = folder / f"{stem}.json"
-    if not _is_whole(shard, index, key):
-        with _writable(shard, name), _alone(folder / f".{stem}.lock", name):
-            if not _is_whole(shard, index, key):  # another process may have made it meanwhile
-                about = {**about, "key": key, "utterances": len(each), "frames": sum(counts)}
-                _make(shard, _Frames(each, frontend, speed), name, workers)
-                _conclude(shard, index, json.dumps(about, indent=2) + "\n")
-    return shard
+
+    def shard() -> Shard:
+        return Shard(folder / f"{stem}.half", counts, frontend.width)
+
+    found = _whole(shard(), index, key, frames)
+    if found is None:
+        with _writable(shard(), name), _alone(folder / f".{stem}.lock", name):
+            found = _whole(shard(), index, key, frames)  # by another process meanwhile
+            if found is None:
+                found = shard()
+                _make(found, frames, name, workers, problems)
+                about |= {"utterances": len(each), "frames": found.total}
+                about["unreadable"] = found.unreadable
+                _conclude(found, index, json.dumps(about, indent=2) + "\n")
+    if problems == "stop":
+        _hold_readable(found, name)
+    return found
 
 
-def _key(about: Mapping[str, Any], cuts: Sequence[Cut]) -> str:
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for cut in cuts:
-        digest.update(json.dumps(_heard(cut), sort_keys=True, default=str).encode())
-    return digest.hexdigest()
-
-
-def _heard(cut: Cut) -> Any:
-    """All of an utterance that its frames depend on: not its name, nor what was said."""
-    whole = getattr(cut, "recording", None)
-    if whole is None:  # several recordings joined or laid over each other
-        tracks = [(t.offset, t.snr, _heard(t.cut)) for t in getattr(cut, "tracks", ())]
-        return [tracks, cut.duration, [] if tracks else repr(cut)]
-    files = [
-        (source.type, source.channels, *_file(str(source.source)))
-        if source.type == "file"
-        else (source.type, source.channels, hashlib.sha256(str(source.source).encode()).hexdigest())
-        for source in whole.sources
-    ]
-    changes = [t if isinstance(t, dict) else t.to_dict() for t in whole.transforms or ()]
-    span = (cut.start, cut.duration, cut.channel)
-    return [files, whole.sampling_rate, whole.num_samples, changes, span]
-
-
-def _file(path: str) -> tuple[str, int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:  # reading it will say so
-        return os.path.abspath(path), 0, 0
-    return os.path.abspath(path), found.st_size, found.st_mtime_ns
-
-
-def _is_whole(shard: Shard, index: Path, key: str) -> bool:
+def _whole(shard: Shard, index: Path, key: str, frames: "_Frames") -> Shard | None:
+    """The shard, where all of it is on disk and what could not be read still cannot be."""
     try:
         about = json.loads(index.read_text(encoding="utf-8"))
-        return bool(about["key"] == key and shard.path.stat().st_size == shard.size)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        shard.leave_out({int(place): why for place, why in about.get("unreadable", {}).items()})
+        if about["key"] != key or shard.path.stat().st_size != shard.size:
+            return None
+        mended = any(isinstance(frames[place], Tensor) for place in shard.unreadable)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return None if mended else shard
+
+
+def _hold_readable(shard: Shard, name: str) -> None:
+    if shard.unreadable:
+        raise DataError(
+            f"{len(shard.unreadable)} recordings of {name} cannot be read, so that its frames "
+            "cannot be cached; mend or remove them, or set data.problems: leave-out",
+            list(shard.unreadable.values()),
+        )
 
 
 # --- making a shard
@@ -176,12 +129,13 @@ class _Frames(Dataset[Any]):
             return error
 
 
-def _make(shard: Shard, frames: _Frames, name: str, workers: int) -> None:
+def _make(
+    shard: Shard, frames: _Frames, name: str, workers: int, problems: Literal["stop", "leave-out"]
+) -> None:
     """Writes the shard beside its place and moves it there when all of it is safe on disk."""
     beside = shard.path.with_name(f".{shard.path.name}.partial")
     noted = shard.path.with_name(f".{shard.path.name}.done")
     done = _done_before(beside, noted, shard)
-    problems: list[str] = []
     _hold_room(shard, beside, noted, name)
     try:
         with beside.open("r+b" if done else "wb") as file:
@@ -190,22 +144,19 @@ def _make(shard: Shard, frames: _Frames, name: str, workers: int) -> None:
             safe = file.tell()
             for place, found in _tracked(_each(frames, done, workers), shard, done, name):
                 if isinstance(found, DataError):
-                    problems.append(str(found))
-                elif not problems:
-                    file.write(found.numpy().astype(HALF).tobytes())
-                    if file.tell() != shard.offset(place + 1):
-                        raise AssertionError(f"{frames.cuts[place].id}: not as long as foretold")
-                    if file.tell() - safe >= SAFE_EVERY:
-                        to_disk(file)
-                        safe = file.tell()
-                        write_whole(noted, f"{place + 1}\n")
+                    shard.leave_out({place: str(found)})
+                    continue
+                file.write(found.numpy().astype(HALF).tobytes())
+                if file.tell() != shard.offset(place + 1):
+                    raise AssertionError(f"{frames.cuts[place].id}: not as long as foretold")
+                if file.tell() - safe >= SAFE_EVERY:
+                    to_disk(file)
+                    safe = file.tell()
+                    about = {"done": place + 1, "unreadable": shard.unreadable}
+                    write_whole(noted, json.dumps(about) + "\n")
             to_disk(file)
-        if problems:
-            raise DataError(
-                f"{len(problems)} recordings of {name} cannot be read, so that its frames cannot "
-                "be cached; mend or remove them",
-                problems,
-            )
+        if problems == "stop":
+            _hold_readable(shard, name)
         beside.replace(shard.path)
     except BaseException as error:
         if isinstance(error, Exception) or not noted.exists():  # else it can go on from there
@@ -224,12 +175,18 @@ def _conclude(shard: Shard, index: Path, about: str) -> None:
 
 
 def _done_before(beside: Path, noted: Path, shard: Shard) -> int:
-    """How many utterances an interrupted making of this shard wrote for good."""
+    """How many utterances an interrupted making of this shard went through for good."""
     try:
-        done = int(noted.read_text(encoding="utf-8"))
-        return done if beside.stat().st_size >= shard.offset(done) else 0
-    except (OSError, ValueError, IndexError):
+        about = json.loads(noted.read_text(encoding="utf-8"))
+        done, unreadable = about["done"], {int(i): why for i, why in about["unreadable"].items()}
+        there = copy(shard)
+        there.leave_out(unreadable)
+        if beside.stat().st_size < there.offset(done):
+            return 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return 0
+    shard.leave_out(unreadable)
+    return int(done)
 
 
 def _each(frames: _Frames, start: int, workers: int) -> Iterator[tuple[int, Tensor | DataError]]:

@@ -41,7 +41,9 @@ class PartsSettings(Settings):
     dev: str = Field("dev", description="the part that judges the run after every epoch")
     test: str | None = Field("test", description="the part for `spelldown evaluate`, if there is")
     problems: Literal["stop", "leave-out"] = Field(
-        "stop", description="unusable utterances stop the run, or are left out and listed"
+        "stop",
+        description="unusable utterances stop the run, or are left out and listed; recordings that "
+        "only decoding finds damaged are left out with a cache alone (prepare finds them too)",
     )
     also: tuple[AddedSettings, ...] = Field((), description="corpora that training hears too")
 
@@ -75,6 +77,12 @@ class CutsSettings(PartsSettings):
 
 
 CorpusSettings = Annotated[ArraysSettings | CutsSettings, Field(discriminator="kind")]
+
+
+def partitions(part: str) -> set[str]:
+    """The partitions that a part is joined from, by name; none for an empty part."""
+    names = {name.strip() for name in part.split("+")} - {""}
+    return {piece for name in names for piece in (name, *UNIONS.get(name, name).split("+"))}
 
 
 def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:

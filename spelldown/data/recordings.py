@@ -15,7 +15,22 @@ from torch import Tensor
 from spelldown.errors import AudioError
 
 WINDOW_SECONDS = 0.025  # that a frame looks at: no recording can be shorter
+ENDINGS = (
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aif", ".aiff", ".au", ".caf", ".w64"
+)  # fmt: skip
+"""What recordings are called, wherever folders are searched for them; lower case."""
 UNREADABLE = (soundfile.SoundFileError, OSError, RuntimeError)
+KNOWN = "WAV, FLAC, Ogg, Opus, MP3 and SPHERE can be read"
+SIGNATURES = (
+    (4, b"ftyp", "an MP4 or M4A file; convert it to WAV or FLAC first"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file; convert it to WAV or FLAC first"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file; convert it to WAV or FLAC first"),
+    (0, b"#!AMR", "an AMR file; convert it to WAV or FLAC first"),
+    (0, b"\x93NUMPY", "a NumPy array; features are taken from files whose names end in .npy"),
+    (0, b"PK\x03\x04", "a zip archive; unpack it first"),
+    (0, b"\x1f\x8b", "a gzip archive; unpack it first"),
+)
+"""What recordings are mistaken for: where the bytes are, and which, and what it is."""
 
 
 def file_of(cut: Cut) -> str:
@@ -65,32 +80,22 @@ def _wrong_with_file(path: Path, cut: Cut | None) -> str:
     """What is wrong with a file, and how it is unlike what the manifest says of `cut`."""
     if not path.is_file():
         return f"there is no audio file {path}"
-    if not path.stat().st_size:
-        return f"the audio file {path} is empty"
     try:
-        header = soundfile.info(path)
-    except UNREADABLE as error:
-        return f"{path}: {_unreadable(error)}"
+        with opened(path) as header:
+            rate, seconds = header.samplerate, header.frames / header.samplerate
+    except AudioError as error:
+        return str(error)
     if cut is None:
         return ""
-    if header.samplerate != cut.sampling_rate:
-        return _other_rate(path, header.samplerate, cut)
-    if cut.end > header.duration + WINDOW_SECONDS:
-        return (
-            f"{path} is {header.duration:.3f} s long; its manifest says "
-            f"{cut.recording.duration:.3f} s"
-        )
+    if rate != cut.sampling_rate:
+        return _other_rate(path, rate, cut)
+    if cut.end > seconds + WINDOW_SECONDS:
+        return f"{path} is {seconds:.3f} s long; its manifest says {cut.recording.duration:.3f} s"
     return ""
 
 
 def _other_rate(path: Path, rate: int, cut: Cut) -> str:
     return f"{path} has {rate} samples a second, its manifest says {cut.sampling_rate}"
-
-
-def _unreadable(error: Exception) -> str:
-    return (
-        f"not a recording that can be read ({error}); WAV, FLAC, Ogg, Opus, MP3 and SPHERE can be"
-    )
 
 
 def _plain_file(cut: Cut) -> Path | None:
@@ -99,6 +104,40 @@ def _plain_file(cut: Cut) -> Path | None:
     if len(sources) == 1 and sources[0].type == "file" and not cut.recording.transforms:
         return Path(sources[0].source)
     return None
+
+
+def opened(path: Path, name: str = "") -> soundfile.SoundFile:
+    """An open recording, to be closed by the caller. Raises AudioError, with `name` or the path,
+    for a file that is missing, not permitted, empty or no recording, with what it is instead."""
+    name = name or str(path)
+    if not path.is_file():
+        raise AudioError(f"{name}: no such recording")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read: {error.strerror or error}") from error
+    if not head:
+        raise AudioError(f"{name}: an empty file (0 bytes)")
+    try:
+        found = soundfile.SoundFile(path)
+    except UNREADABLE as error:
+        raise AudioError(f"{name}: {no_recording(error, head)}") from error
+    if found.format == "RAW":  # libsndfile's guess for a damaged header: noise
+        found.close()
+        raise AudioError(f"{name}: {no_recording(None, head)}")
+    return found
+
+
+def no_recording(error: Exception | None, head: bytes = b"") -> str:
+    """What a file is by its first bytes, or that it is no recording, and why."""
+    for at, signature, what in SIGNATURES:
+        if head[at : at + len(signature)] == signature:
+            return what
+    why = str(error or "").partition(": ")[2].strip().rstrip(".")
+    if "regular file" in why:  # what libsndfile says of an MP3 file without any sound in it
+        why = ""
+    return f"not a recording that can be read{f' ({why})' if why else ''}; {KNOWN}"
 
 
 def read_audio(path: str | Path) -> tuple[Tensor, int]:
@@ -120,10 +159,8 @@ def read_piece(path: Path, start: float, seconds: float) -> tuple[Tensor, int]:
 
 def length_of(path: Path) -> float:
     """The seconds of a recording by its header. Raises AudioError naming the file."""
-    found = _wrong_with_file(path, None)
-    if found:
-        raise AudioError(found)
-    length = soundfile.info(path).duration
+    with opened(path) as header:
+        length = header.frames / header.samplerate
     if not length > 0:
         raise AudioError(f"{path}: holds no samples")
     return float(length)
@@ -131,17 +168,15 @@ def length_of(path: Path) -> float:
 
 def _read(path: Path, start: float = 0.0, seconds: float | None = None) -> tuple[Any, int]:
     """Samples (N, channels) from `start` on, for `seconds` or to the end, and the rate in Hz."""
-    if not path.is_file():
-        raise AudioError(f"{path}: no such recording")
-    try:
-        with soundfile.SoundFile(path) as recording:
-            rate = int(recording.samplerate)
+    with opened(path) as recording:
+        rate = int(recording.samplerate)
+        try:
             if start:
                 recording.seek(round(start * rate))
             wanted = -1 if seconds is None else round(seconds * rate)
             samples = recording.read(wanted, dtype="float32", always_2d=True)
-    except UNREADABLE as error:
-        raise AudioError(f"{path}: {_unreadable(error)}") from error
+        except UNREADABLE as error:
+            raise AudioError(f"{path}: {no_recording(error)}") from error
     if len(samples) == 0:
         raise AudioError(f"{path}: holds no samples" + (f" from {start:.2f} s on" if start else ""))
     return samples, rate
@@ -157,8 +192,11 @@ def samples_of(cut: Any) -> Tensor:
     if path is not None:  # read by ourselves: lhotse needs an external program for SPHERE
         found, rate = _read(path, cut.start, cut.duration)
         channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
-        found = found[:, channels] if max(channels) < found.shape[1] else found
-        samples = torch.from_numpy(np.ascontiguousarray(found.T))
+        if max(channels) >= found.shape[1]:
+            has = f"{found.shape[1]} channel{'s' if found.shape[1] > 1 else ''}"
+            asked = f"channel {max(channels)}, counted from 0"
+            raise AudioError(f"{path} has {has}; its manifest asks for {asked}")
+        samples = torch.from_numpy(np.ascontiguousarray(found[:, channels].T))
         if rate != cut.sampling_rate:
             raise AudioError(_other_rate(path, rate, cut))
     else:

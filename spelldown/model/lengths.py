@@ -75,11 +75,13 @@ class Joined:
     """
 
     def __init__(self, lengths: Tensor, reach: int, stride: int) -> None:
-        slots = reduced(lengths + reach, stride)
+        slots, left = reduced(lengths + reach, stride), reduced(lengths, stride)
         starts = slots.cumsum(0) - slots
-        self.total = stride * int(slots.sum())
-        self.entered = _places(stride * starts, lengths)
-        self.left = _places(starts, reduced(lengths, stride))
+        counts = torch.stack([slots.sum(), lengths.sum(), left.sum()])
+        total, entering, leaving = counts.tolist()  # one wait for a GPU, not three
+        self.total = stride * total
+        self.entered = _places(stride * starts, lengths, entering)
+        self.left = _places(starts, left, leaving)
 
     def enter(self, rows: Tensor) -> Tensor:
         """Rows (N, D) -> (S, D), end to end."""
@@ -104,18 +106,21 @@ class Stairs:
 
     def __init__(self, lengths: Tensor) -> None:
         ordered = sorted(lengths.tolist())
-        self.flights = _flights(ordered)
         device = lengths.device
+        self.flights = flights_of(ordered, device)
         bases = []  # where each step begins
         self.total = 0
         for steps, utterances in self.flights:
             bases.append(self.total + utterances * torch.arange(steps, device=device))
             self.total += steps * utterances
         starts = torch.cat(bases)
-        rank = lengths.argsort(descending=True, stable=True).argsort().repeat_interleave(lengths)
-        step = _places(torch.zeros_like(lengths), lengths)
+        total = sum(ordered)  # told, so that a GPU is not waited for again
+        order = lengths.argsort(descending=True, stable=True).argsort()
+        rank = order.repeat_interleave(lengths, output_size=total)
+        step = _places(torch.zeros_like(lengths), lengths, total)
         self.ahead = starts[step] + rank
-        self.back = starts[lengths.repeat_interleave(lengths) - 1 - step] + rank
+        last = lengths.repeat_interleave(lengths, output_size=total) - 1
+        self.back = starts[last - step] + rank
 
     def climb(self, rows: Tensor, backwards: bool) -> Tensor:
         """Rows (N, D) of real frames -> (S, D), each utterance in the direction asked for."""
@@ -128,9 +133,15 @@ class Stairs:
         return rows
 
 
-def _flights(lengths: list[int]) -> list[tuple[int, int]]:
-    """(steps, utterances) of each flight, for lengths in rising order."""
+def flights_of(lengths: list[int], device: torch.device) -> list[tuple[int, int]]:
+    """(steps, utterances) of each flight, for lengths in rising order.
+
+    Off the processor one flight goes all the way: a call for each, with its weights laid out anew,
+    costs more there than padding does.
+    """
     batch, longest = len(lengths), lengths[-1]
+    if device.type != "cpu":
+        return [(longest, batch)]
     ends = [lengths[-(-batch * (i + 1) // FLIGHTS) - 1] for i in range(FLIGHTS)]
     flights, start = [], 0
     for end in sorted(set(ends)):
@@ -141,9 +152,12 @@ def _flights(lengths: list[int]) -> list[tuple[int, int]]:
     return flights
 
 
-def _places(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Places (N,) of every frame of utterances that begin at `starts`, one after the other."""
-    shifts = (starts - lengths.cumsum(0) + lengths).repeat_interleave(lengths)
+def _places(starts: Tensor, lengths: Tensor, total: int) -> Tensor:
+    """Places (N,) of every frame of utterances that begin at `starts`, one after the other.
+
+    total: N, the sum of their lengths
+    """
+    shifts = (starts - lengths.cumsum(0) + lengths).repeat_interleave(lengths, output_size=total)
     return shifts + torch.arange(len(shifts), device=shifts.device)
 
 

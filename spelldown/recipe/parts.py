@@ -1,18 +1,21 @@
 """From a recipe to ready parts: the one room where data, model, search and training meet."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from lhotse import CutSet
 
 from spelldown.data.augmenting.frames import Augment
 from spelldown.data.batching import Batches
-from spelldown.data.cache import Cached, cached_part
+from spelldown.data.cache import cached_part
 from spelldown.data.checks import Part, Problem, check_part
 from spelldown.data.corpora import AddedSettings, CutsSettings, read_added, read_part
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
 from spelldown.data.loading.mixing import Added, Fading
+from spelldown.data.loading.shards import Cached
+from spelldown.data.recordings import file_of
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
 from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
@@ -44,7 +47,8 @@ def build_parts(
 
     `vocabulary` is that of a run that goes on; without one it is made as the recipe says. Frames
     that the recipe wants cached are made, if need be, unless `caching` is False: they are then
-    made when they are asked for. Raises DataError where the corpus cannot be used.
+    made when they are asked for. Recordings that making them finds damaged are left out, if
+    data.problems says so. Raises DataError where the corpus cannot be used.
     """
     train, dev = (read_part(recipe.data, name) for name in (recipe.data.train, recipe.data.dev))
     added = read_added(recipe.data, train)
@@ -57,12 +61,16 @@ def build_parts(
         for part in (train, *added)
     ]
     dev = checked_part(recipe, dev, vocabulary, recognizer)
+    kept = kept_dev = None
+    if caching:
+        heard, kept = _cached(recipe, heard, _augment(recipe))
+        (dev,), kept_dev = _cached(recipe, [dev], None)
     return Parts(
         recipe,
         vocabulary,
         recognizer,
-        build_batches(recipe, heard[0], vocabulary, True, heard[1:], caching),
-        build_batches(recipe, dev, vocabulary, training=False, caching=caching),
+        build_batches(recipe, heard[0], vocabulary, True, heard[1:], kept),
+        build_batches(recipe, dev, vocabulary, training=False, cached=kept_dev),
         tuple(problem for part in (*heard, dev) for problem in part.problems),
     )
 
@@ -134,18 +142,20 @@ def build_batches(
     vocabulary: Vocabulary,
     training: bool,
     added: Sequence[Part] = (),
-    caching: bool = True,
+    cached: Cached | None = None,
 ) -> Batches:
     """A part as batches; augmented and drawn anew each epoch when `training`.
 
-    added: what training hears too, in the order of data.also. caching: where the recipe asks for
-    a cache, frames that are not in it are made first.
+    added: what training hears too, in the order of data.also. cached: the frames of all of them.
+    Raises DataError for added corpora of which no epoch would hear anything.
     """
     frontend, augment = Frontend(recipe.frontend), _augment(recipe) if training else None
     mixed = [
         Added(more.name, more.cuts, _share(settings, recipe.training.epochs))
         for more, settings in zip(added, recipe.data.also, strict=bool(added))
     ]
+    _hold_heard(mixed, recipe.training.epochs)
+    pinned = torch.cuda.is_available() and recipe.training.device != "cpu"
     return Batches(
         part.cuts,
         frontend,
@@ -155,7 +165,8 @@ def build_batches(
         recipe.seed,
         training,
         mixed,
-        _cached(recipe, (part, *added), frontend, augment) if caching else None,
+        cached,
+        pinned,
     )
 
 
@@ -166,13 +177,27 @@ def _share(added: AddedSettings, epochs: int) -> Fading:
     return Fading(added.rate, last, until or epochs, gone=until is not None)
 
 
+def _hold_heard(mixed: Sequence[Added], epochs: int) -> None:
+    for number, one in enumerate(mixed):
+        share = max(one.share(epoch) for epoch in range(1, epochs + 1))
+        if one.count(share) == 0:
+            fewest = 1 / len(one.cuts)
+            raise DataError(
+                f"data.also.{number}.rate: a share of {share:g} of the {len(one.cuts)} utterances "
+                f"of {one.name} is none of them in any epoch; one is {fewest:.2g}"
+            )
+
+
 def _cached(
-    recipe: Recipe, parts: Sequence[Part], frontend: Frontend, augment: Augment | None
-) -> Cached | None:
-    """The frames of all parts on disk, made if need be, at every speed that may be asked for."""
-    data = recipe.data
+    recipe: Recipe, parts: Sequence[Part], augment: Augment | None
+) -> tuple[list[Part], Cached | None]:
+    """The frames of all parts on disk, made if need be, at every speed that may be asked for.
+
+    The parts come back without the utterances whose recordings turned out to be damaged.
+    """
+    data, frontend = recipe.data, Frontend(recipe.frontend)
     if not isinstance(data, CutsSettings) or data.cache is None:
-        return None
+        return list(parts), None
     places = [(data.root, parts[0].name), *((added.root, added.part) for added in data.also)]
     speeds: set[float] = set(augment.sound.speeds) if augment and augment.sound else {1.0}
     if augment is not None and not augment.active(1):
@@ -186,12 +211,37 @@ def _cached(
                 name,
                 speed,
                 recipe.batching.workers,
+                data.problems,
             )
             for part, (root, name) in zip(parts, places, strict=False)
         ]
         for speed in sorted(speeds)
     }
-    return Cached(shards, [len(part.cuts) for part in parts])
+    left = []
+    for number, part in enumerate(parts):
+        whole = [at_speed[number] for at_speed in shards.values()]
+        unreadable = {place: why for shard in whole for place, why in shard.unreadable.items()}
+        kept = [place for place in range(len(part.cuts)) if place not in unreadable]
+        left.append(_without(part, unreadable))
+        for at_speed in shards.values():
+            at_speed[number] = at_speed[number].keeping(kept)
+    return left, Cached(shards, [len(part.cuts) for part in left])
+
+
+def _without(part: Part, unreadable: Mapping[int, str]) -> Part:
+    """The part without the utterances at these places, which are among its problems."""
+    cuts = list(part.cuts)
+    problems = list(part.problems)
+    for place, why in sorted(unreadable.items()):
+        name, file = cuts[place].id, file_of(cuts[place])
+        found = why.removeprefix(f"utterance {name}: ").removeprefix(file).lstrip(": ")
+        problems.append(Problem(name, file, found))
+    left = [cut for place, cut in enumerate(cuts) if place not in unreadable]
+    if not left:
+        raise DataError(
+            f"no utterance of {part.name} can be used, of {len(cuts)}", [str(p) for p in problems]
+        )
+    return replace(part, cuts=CutSet.from_cuts(left), problems=tuple(problems))
 
 
 def learning_of(recipe: Recipe) -> Learning:

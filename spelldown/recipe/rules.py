@@ -11,7 +11,7 @@ from typing import Any
 
 from spelldown.data.augmenting.frames import AugmentSettings, MaskSettings
 from spelldown.data.batching import BatchingSettings
-from spelldown.data.corpora import ArraysSettings, CorpusSettings, CutsSettings
+from spelldown.data.corpora import ArraysSettings, CorpusSettings, CutsSettings, partitions
 from spelldown.data.frontend import ArraysFrontendSettings, FrontendSettings
 from spelldown.model.listening.blocks import (
     BiLSTMSettings,
@@ -100,6 +100,22 @@ def what_is_added_is_heard_in_the_run(
                 "(training.epochs); null is for all of them",
                 also=("training.epochs",),
             )
+
+
+def what_is_learnt_is_not_what_judges(data: CorpusSettings) -> Iterator[Clash]:
+    root = data.root.resolve()
+    for number, added in enumerate(data.also):
+        if added.root.resolve() != root:
+            continue
+        for judge, part in (("dev", data.dev), ("test", data.test)):
+            shared = partitions(added.part) & partitions(part or "")
+            if shared:
+                yield Clash(
+                    f"data.also.{number}.part",
+                    f"{' and '.join(sorted(shared))} would be learnt by heart, and then judge the "
+                    f"run as its {judge} part (data.{judge}); name another part or corpus",
+                    also=(f"data.{judge}",),
+                )
 
 
 def ctc_needs_a_head(loss: LossSettings, ctc: CTCSettings | None) -> Iterator[Clash]:
@@ -269,6 +285,7 @@ RULES: tuple[Rule, ...] = (
     a_cache_keeps_what_is_made,
     what_is_cached_stays_as_it_is,
     what_is_added_is_heard_in_the_run,
+    what_is_learnt_is_not_what_judges,
     ctc_needs_a_head,
     a_head_needs_ctc,
     speller_trains,

@@ -20,7 +20,7 @@ from spelldown.search.transcribing.sound.activity import detector
 from spelldown.search.transcribing.sound.microphone import Microphone, enter_pressed
 from spelldown.search.transcribing.sound.pauses import PauseSettings
 from spelldown.search.transcribing.sound.streams import copied
-from spelldown.search.transcribing.transcriber import Failure, Item, Transcript
+from spelldown.search.transcribing.transcriber import Failure, Item, Transcript, named
 from spelldown.writing import write_whole
 
 Warn = Callable[[str], None]
@@ -45,10 +45,14 @@ class Asked:
 
 @contextmanager
 def asked_for(
-    paths: Sequence[Path | str], warn: Warn = silent, stdin: BinaryIO | None = None
+    paths: Sequence[Path | str],
+    warn: Warn = silent,
+    stdin: BinaryIO | None = None,
+    channel: int | None = None,
 ) -> Iterator[Asked]:
     """The files in `paths`, folders and patterns, with `-` for what is read from `stdin` here.
 
+    channel: which to hear, counted from 1; the mean of all if None.
     `warn` is told of files that were passed over. Standard input is kept in a temporary file, so
     that it is no burden on memory. Raises DataError for paths that are not there, or hold nothing
     that could be transcribed.
@@ -62,7 +66,7 @@ def asked_for(
                 if stdin is None:
                     raise DataError("-: standard input is not to be read here")
                 path, name = _kept(stdin, Path(folder)), "standard input"
-            sources.append(Source(item.id, path, name))
+            sources.append(Source(item.id, path, name, channel))
         yield Asked(tuple(sources), tuple(found.failures))
 
 
@@ -86,7 +90,7 @@ def microphone(run: Run, until: Callable[[], None] = enter_pressed) -> Asked:
             f"{run.folder.path} takes frames that come ready (frontend kind arrays), no sound; a "
             "run with frontend kind mfcc or log-mel can listen"
         )
-    listening = Microphone(frontend.sample_rate, until)
+    listening = Microphone(until)
     return Asked((Source("microphone", lambda: listening, "the microphone"),))
 
 
@@ -104,8 +108,9 @@ def spelled(
 ) -> Iterator[Heard]:
     """What was spelled of each source, in order, as they get ready; those that failed, too.
 
-    Recordings longer than `settings.longest` are cut at pauses and joined again. `progress` is told
-    of seconds of sound that are done. Raises AudioError for a pause detector that is not installed.
+    Recordings are cut at pauses and joined again, their silence left out; features are spelled
+    whole. `progress` is told of seconds of sound that are done. Raises AudioError for a pause
+    detector that is not installed.
     """
     settings = settings or PauseSettings()
     if settings.kind != "auto":
@@ -128,7 +133,7 @@ def write_submission(
     any input cannot be spelled or is there twice: each line's index is its place among all.
     """
     found = _found(paths, warn)
-    closed = [f"{failure.id}: {failure.error}" for failure in found.failures]
+    closed = [named(failure.id, failure.error) for failure in found.failures]
     if closed or any(_file(item) == STANDARD_INPUT for item in found.items):
         raise DataError(
             "a hand-in has one line a file, and not all can be read:",
@@ -142,7 +147,7 @@ def write_submission(
         )
     done = run.transcriber.transcribe(items)
     results = list(progress(done, len(items)) if progress else done)
-    failures = [f"{found.id}: {found.error}" for found in results if isinstance(found, Failure)]
+    failures = [named(found.id, found.error) for found in results if isinstance(found, Failure)]
     if failures:
         raise DataError(
             f"{len(failures)} of {len(results)} inputs cannot be spelled; {file} was not written, "

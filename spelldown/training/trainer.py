@@ -124,6 +124,7 @@ class Trainer:
         self.conditions = conditions(train, dev)
         self.interruption = Interruption()
         self.saved_at = time.monotonic()
+        self.told_of_waiting = False
 
     def resume(self) -> bool:
         """Takes up the run where its last checkpoint left it; False if there is none yet.
@@ -314,7 +315,8 @@ class Trainer:
         )
         self.run.append_metrics(record)
         self.tracker.validated(record)
-        if waited := self.sums.wait_worth_telling():
+        if not self.told_of_waiting and (waited := self.sums.wait_worth_telling()):
+            self.told_of_waiting = True  # once is enough
             self.tracker.message(f"{waited}: {self.train.quicker()}")
         if verdict.state != before and before is not None:
             self.tracker.message(f"attention is {verdict}")

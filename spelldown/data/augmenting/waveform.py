@@ -20,13 +20,12 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from spelldown.data.frontend import resample
-from spelldown.data.recordings import length_of, read_piece
+from spelldown.data.recordings import ENDINGS, length_of, read_piece
 from spelldown.errors import AudioError, DataError
 from spelldown.settings import Settings
 
 Samples = NDArray[np.float32]
 
-SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aif", ".aiff", ".au", ".w64"}
 LONGEST_ROOM = 4.0  # seconds of an impulse response that are used
 ROOMS_KEPT = 64  # impulse responses in memory
 SHARE = "share of utterances that it happens to, each drawn anew in every epoch"
@@ -188,7 +187,7 @@ def recordings_in(folder: Path, key: str) -> list[tuple[Path, float]]:
         raise DataError(f"{key}.folder: {folder.absolute()} is not a folder")
     found, problems = [], []
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SOUNDS and not path.name.startswith("."):
+        if path.suffix.lower() in ENDINGS and not path.name.startswith("."):
             try:
                 found.append((path, length_of(path)))
             except AudioError as error:
@@ -200,7 +199,7 @@ def recordings_in(folder: Path, key: str) -> list[tuple[Path, float]]:
             problems,
         )
     if not found:
-        kinds = ", ".join(sorted(SOUNDS))
+        kinds = ", ".join(ENDINGS)
         raise DataError(f"{key}.folder: no recording in {folder.absolute()} ({kinds})")
     return found
 

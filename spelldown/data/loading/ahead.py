@@ -14,8 +14,8 @@ def ahead(source: Iterator[Made], count: int) -> Iterator[Made]:
     """What `source` gives, in its order, up to `count` of them made in advance by a thread.
 
     None marks the end, and must not be among them. An error of the source is raised where it would
-    have been. The thread works on one processor core (torch counts threads apart for each), begins
-    with the first that is asked for, and ends when the iterator is closed or forgotten.
+    have been. The thread works on one processor core, whatever number others have, begins with the
+    first that is asked for, and ends when the iterator is closed or forgotten.
     """
     ready: queue.Queue[tuple[Made | None, BaseException | None]] = queue.Queue(count)
     stopped = threading.Event()
@@ -28,7 +28,7 @@ def ahead(source: Iterator[Made], count: int) -> Iterator[Made]:
                 pass
 
     def make() -> None:
-        torch.set_num_threads(1)
+        _work_alone()
         try:
             for found in source:
                 put((found, None))
@@ -38,6 +38,7 @@ def ahead(source: Iterator[Made], count: int) -> Iterator[Made]:
         except BaseException as error:
             put((None, error))
 
+    torch.get_num_threads()  # settles this thread's number, if torch was not used here yet
     thread = threading.Thread(target=make, name="spelldown-batches", daemon=True)
     thread.start()
     try:
@@ -51,3 +52,16 @@ def ahead(source: Iterator[Made], count: int) -> Iterator[Made]:
     finally:
         stopped.set()
         thread.join()
+
+
+def _work_alone() -> None:
+    """Bounds the calling thread to one processor core, and no other.
+
+    torch counts threads for each apart, but the number last set anywhere is also that of every
+    thread that first uses torch later. So a thread that does nothing else sets it back.
+    """
+    usual = torch.get_num_threads()  # asked first: the number would be looked up again otherwise
+    torch.set_num_threads(1)
+    restoring = threading.Thread(target=torch.set_num_threads, args=(usual,))
+    restoring.start()
+    restoring.join()

@@ -17,9 +17,13 @@ class Added:
     cuts: CutSet
     share: Callable[[int], float]
 
+    def count(self, share: float) -> int:
+        """How many of the utterances a share is."""
+        return round(share * len(self.cuts))
+
     def drawn(self, epoch: int, random: Generator) -> NDArray[np.intp]:
         """The places of the utterances that the epoch has, in ascending order."""
-        count = round(self.share(epoch) * len(self.cuts))
+        count = self.count(self.share(epoch))
         return np.sort(random.permutation(len(self.cuts))[:count])
 
 

@@ -22,6 +22,7 @@ SECONDS_AT_ONCE = 30
 FULL_SCALE = 0.999  # from which a sample counts as clipped: no format reaches 1 exactly
 SILENCE_LEVEL = -120.0  # dB, for what has no energy at all
 UNKNOWN_SIZE = 0x7FFFF000  # RIFF sizes from here on are written by those who could not know
+W64 = bytes.fromhex("726966662e91cf11a5d628db04c10000")  # how Sony's Wave64 begins
 TAIL = 1 << 16  # bytes in which the last page of an Ogg stream begins
 
 Channel = int | Literal["mix"]
@@ -99,6 +100,8 @@ def hear(utterance: Utterance, channel: Channel | None) -> Heard:
         taken = [] if utterance.channel is None else [utterance.channel]
     try:
         with soundfile.SoundFile(path) as file:
+            if file.format == "RAW":  # without a header, as libsndfile takes any .au for telephony
+                return Heard(found=(("unreadable", _unreadable("Format not recognised")),))
             return _hear_file(file, path, (start, end), _taken(taken, file.channels, channel))
     except UNREADABLE as error:
         return Heard(found=(("unreadable", _unreadable(error)),))
@@ -119,7 +122,7 @@ def _wrong_with_file(path: Path) -> str:
     return ""
 
 
-def _unreadable(error: Exception) -> str:
+def _unreadable(error: Exception | str) -> str:
     reason = str(error).rpartition("': ")[2].removeprefix("Error : ").rstrip(".")
     if "not a regular file" in reason:  # what libsndfile says where MP3 was looked for in vain
         reason = "Format not recognised"
@@ -233,7 +236,7 @@ def _ending(path: Path) -> Iterator[tuple[str, str]]:
     """Whether a file was cut short, for formats that decode as far as they go and say nothing."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(40)
         if head[:4] == b"RIFF":
             told = 8 + int.from_bytes(head[4:8], "little")
             if size < told < UNKNOWN_SIZE and told > 8:
@@ -249,6 +252,39 @@ def _ending(path: Path) -> Iterator[tuple[str, str]]:
                 yield "open-end", "an Ogg stream without its last page: it may have been cut short"
         elif head[:7] == b"NIST_1A":
             yield from _sphere_ending(file, size)
+        else:
+            whole = _told_size(head) if head[:4] != b"caff" else _caf_size(file, size)
+            if whole is not None and size + 1 < whole:  # not every writer fills up to an even size
+                yield "cut-short", f"the file has {size} bytes, its header says {whole}"
+
+
+def _told_size(head: bytes) -> int | None:
+    """The bytes that a file should have by its first 40; None where they do not tell."""
+    if head[:4] in (b"RF64", b"BW64") and head[12:16] == b"ds64":
+        told = 8 + int.from_bytes(head[20:28], "little")
+        return told if told > 8 else None
+    if head[:16] == W64:
+        return int.from_bytes(head[16:24], "little")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return 8 + int.from_bytes(head[4:8], "big")
+    if head[:4] in (b".snd", b"dns."):
+        order: Literal["big", "little"] = "big" if head[:4] == b".snd" else "little"
+        begin, sound = (int.from_bytes(head[n : n + 4], order) for n in (4, 8))
+        return None if sound == 0xFFFFFFFF else begin + sound
+    return None
+
+
+def _caf_size(file: Any, size: int) -> int | None:
+    """The bytes that a file of Apple's Core Audio should have: its chunks tell, one by one."""
+    place = 8
+    while place + 12 <= size:
+        file.seek(place)
+        head = file.read(12)
+        length = int.from_bytes(head[4:], "big", signed=True)
+        if length < 0:  # sound to the end of the file, however long
+            return None
+        place += 12 + length
+    return place
 
 
 def _sphere_ending(file: Any, size: int) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,6 @@ of text or other parts, hears nothing twice.
 
 import errno
 import json
-import re
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -36,9 +35,9 @@ from spelldown.data.preparing.hearing import Heard, hear
 from spelldown.data.preparing.looking.doubts import Doubt, DoubtSettings, doubts
 from spelldown.data.preparing.looking.figures import Figures, rank
 from spelldown.data.preparing.looking.page import look_page
-from spelldown.data.preparing.splits import TRAIN, Splits, SplitSettings, Spoken, split
+from spelldown.data.preparing.splits import Splits, SplitSettings, Spoken, file_names, split
 from spelldown.data.preparing.text import TextForm, TextSettings
-from spelldown.data.preparing.utterance import Utterance
+from spelldown.data.preparing.utterance import PassedOver, Utterance
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
@@ -108,7 +107,8 @@ def prepare(
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
-                f"{out}: the disk is full; what was heard is kept, and the same command goes on"
+                f"{error.filename or out}: the disk is full; what was heard is kept, and the same "
+                "command goes on"
             ) from error
         raise
 
@@ -151,6 +151,9 @@ class _Preparation:
         new = 0
         with Partial() as files:
             for what in self.progress("reading the source", self.source(), None):
+                if isinstance(what, PassedOver):
+                    self.say(f"passed over: {what.file}: {what.found}")
+                    continue
                 found = Found(what)
                 if isinstance(what, Utterance):
                     self.total += 1
@@ -244,14 +247,13 @@ class _Preparation:
 
     def write(self, splits: Splits, files: Partial) -> dict[str, Any]:
         """Writes manifests, figures, lists and the page, and puts them in their places."""
-        names: list[str] = []
+        own: dict[str, int] = {}  # the parts as the corpus calls them, with their numbers
         places = array("H")
         for fit in read_fit(self.folder.fit):
             who = fit.utterance
-            part = _file_name(splits.part_of(who.split, who.speaker, who.id))
-            if part not in names:
-                names.append(part)
-            places.append(names.index(part))
+            part = splits.part_of(who.split, who.speaker, who.id)
+            places.append(own.setdefault(part, len(own)))
+        names = file_names(own)
         for part in set(splits.record.get("shares", ())).difference(names):
             self.say(f"no utterance is in {part}: there are too few for its share")
         repeated = _repeated(self.hashes, places, names)
@@ -281,7 +283,7 @@ class _Preparation:
         figures.add(part, fit.utterance, fit.heard, fit.said, found)
 
     def _finish(self, splits: Splits, figures: Figures, files: Partial) -> dict[str, Any]:
-        stale = {self.folder.manifest(part) for part in self.folder.parts()}
+        stale = {self.folder.manifest(part) for part in self.folder.parts_before}
         stale |= {self.folder.doubtful, self.folder.left_out}
         learnt = [part for part in figures.parts if not rank(part)[0]] or list(figures.parts)
         record = {
@@ -336,8 +338,3 @@ def _repeated(hashes: "array[int]", places: "array[int]", names: list[str]) -> N
 
 def _hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
-
-
-def _file_name(part: str) -> str:
-    """A part's name as a file can have it, and a recipe join it by +."""
-    return re.sub(r"[^\w.-]", "-", part).strip(".-") or TRAIN

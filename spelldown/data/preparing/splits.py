@@ -5,18 +5,22 @@ a name, so that the same corpus is split the same way anywhere.
 """
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 
-USUAL_SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
-DEV_NAMES = ("dev", "valid", "eval", "cv_dev")  # what a development part's name begins with
+TEST_SHARE = 0.1  # where the corpus brings no parts, and nobody says how it is to be split
+DEV_SHARE = 0.1
+MOST_PARTS = 100  # more are no parts: another column was taken for them
+NAMED = 3  # speakers and parts that a message names
+DEV_NAMES = ("dev", "val", "eval", "cv_dev")  # what a development part's name begins with
 TRAIN = "train"
 CHILD = 16  # years from which a speaker counts as grown up
 
@@ -31,9 +35,29 @@ class SplitSettings(Settings):
         "auto", description="what is kept whole; auto: speakers where they are known"
     )
     dev_share: float = Field(
-        0.1, ge=0, lt=1, description="of train, taken as dev where the corpus brings none; 0: none"
+        DEV_SHARE, ge=0, lt=1, description="taken as dev where the corpus brings none; 0: none"
     )
     seed: int = Field(1, ge=0, description="of the choice")
+
+    @model_validator(mode="after")
+    def _told_once(self) -> "SplitSettings":
+        if self.split is not None and self.dev_share != DEV_SHARE:
+            raise ValueError("--split says how large dev is: leave --dev-share away")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Those that were asked for, or the usual ones."""
+        if self.split is not None:
+            return self.split
+        train = round(1 - TEST_SHARE - self.dev_share, 9)
+        if train <= 0:
+            raise DataError(
+                f"--dev-share {self.dev_share:g} leaves nothing to learn from beside test's "
+                f"{TEST_SHARE:g}; say --split train=...,dev=...,test=..."
+            )
+        usual = {TRAIN: train, "dev": self.dev_share, "test": TEST_SHARE}
+        return {name: share for name, share in usual.items() if share}
 
     @field_validator("split")
     @classmethod
@@ -97,38 +121,98 @@ def split(found: Mapping[str | None, Spoken], settings: SplitSettings) -> Splits
     """Decides about the parts. `found`: what is in each of the corpus's own, None: in no part.
 
     Kept are those that the corpus brings, unless `settings.split` says otherwise; where it brings
-    train and no dev, dev is taken from train. Raises DataError for a corpus that cannot be split
-    as it is asked.
+    train and no dev, dev is taken from train. What is in no part is learnt from, unless its speaker
+    is in a part that judges: then it goes there. Raises DataError for a corpus that cannot be split
+    as it is asked, or that has too many parts to be any.
     """
     brings = sorted(name for name in found if name is not None)
     if settings.split is not None or not brings:
-        shares = settings.split or USUAL_SHARES
-        return _anew(_joined(found), shares, settings, bool(brings))
-    said = [f"parts as the corpus has them: {', '.join(brings)}"]
-    record: dict[str, Any] = {"kept": brings}
-    if None in found:
-        said.append(
-            f"{found[None].utterances} utterances are in none of the corpus's parts; they are in "
-            f"{TRAIN} now"
+        return _anew(_joined(found), settings.shares, settings, bool(brings))
+    if len(brings) > MOST_PARTS:
+        raise DataError(
+            f"the corpus has {len(brings)} parts ({', '.join(brings[:NAMED])}, ...): is the split "
+            "column right? --split train=0.8,dev=0.1,test=0.1 splits anew"
         )
-    base: dict[str | None, str] = {**{name: name for name in brings}, None: TRAIN}
+    return _kept(found, brings, settings)
+
+
+def _kept(found: Mapping[str | None, Spoken], brings: list[str], settings: SplitSettings) -> Splits:
+    """The parts that the corpus brings, with dev taken from train where it has none."""
+    held = _held_out(found)
+    said = [f"parts as the corpus has them: {', '.join(brings)}", *_of_no_part(found, held)]
+    shared = _shared(found)
+    record: dict[str, Any] = {"kept": brings, "speakers_in_several_parts": len(shared)}
+    said += _sharing(shared)
+
+    def base(part: str | None, speaker: str | None, id: str) -> str:
+        return part if part is not None else held.get(speaker or "", TRAIN)
+
     has_dev = any(name.lower().startswith(DEV_NAMES) for name in brings)
-    if TRAIN not in base.values() or (TRAIN not in brings and None not in found):
+    if TRAIN not in brings and None not in found:
         if not has_dev:
             said.append("there is no part called train to take dev from")
-        return Splits(lambda part, speaker, id: base[part], tuple(said), record)
+        return Splits(base, tuple(said), record)
     if has_dev or not settings.dev_share:
-        return Splits(lambda part, speaker, id: base[part], tuple(said), record)
-    train = _joined({n: spoken for n, spoken in found.items() if base[n] == TRAIN})
+        return Splits(base, tuple(said), record)
+    train = _joined({n: spoken for n, spoken in found.items() if n in (None, TRAIN)})
+    own = found[TRAIN].voices if TRAIN in found else {}
+    train.voices = {n: v for n, v in train.voices.items() if n in own or n not in held}
     shares = {TRAIN: 1 - settings.dev_share, "dev": settings.dev_share}
     taken = _anew(train, shares, settings, False)
     said += [f"dev is taken from train: {line}" for line in taken.said]
 
     def part_of(part: str | None, speaker: str | None, id: str) -> str:
-        name = base[part]
+        name = base(part, speaker, id)
         return taken.part_of(part, speaker, id) if name == TRAIN else name
 
     return Splits(part_of, tuple(said), {**record, "dev_from_train": taken.record})
+
+
+def is_learnt_from(part: str) -> bool:
+    """Whether a part, by its name, is neither for development nor a test."""
+    return not (part.lower().startswith(DEV_NAMES) or "test" in part.lower())
+
+
+def _held_out(found: Mapping[str | None, Spoken]) -> dict[str, str]:
+    """The part of every speaker who is in one that judges what was learnt."""
+    judging = [name for name in sorted(filter(None, found)) if not is_learnt_from(name)]
+    return {speaker: name for name in judging for speaker in found[name].voices}
+
+
+def _of_no_part(found: Mapping[str | None, Spoken], held: Mapping[str, str]) -> list[str]:
+    """Where utterances go that are in none of the corpus's parts."""
+    if None not in found:
+        return []
+    stray = found[None]
+    said = [f"{stray.utterances} utterances are in none of the corpus's parts; they are in {TRAIN}"]
+    known = sorted(speaker for speaker in stray.voices if speaker in held)
+    if known:
+        some = ", ".join(f"{speaker} in {held[speaker]}" for speaker in known[:NAMED])
+        more = ", ..." if len(known) > NAMED else ""
+        said[0] += f" now, but for those of speakers who are in another part: {some}{more}"
+    return said
+
+
+def _sharing(shared: Mapping[str, list[str]]) -> list[str]:
+    """What is to be said of speakers who are in several parts."""
+    if not shared:
+        return []
+    some = "; ".join(f"{who}: {', '.join(shared[who])}" for who in sorted(shared)[:NAMED])
+    more = "; ..." if len(shared) > NAMED else ""
+    count = "1 speaker is" if len(shared) == 1 else f"{len(shared)} speakers are"
+    return [
+        f"{count} in several of the corpus's parts ({some}{more}): scores "
+        "tell little of new voices; --split train=0.8,dev=0.1,test=0.1 keeps speakers whole"
+    ]
+
+
+def _shared(found: Mapping[str | None, Spoken]) -> dict[str, list[str]]:
+    """The speakers who are in several of the corpus's own parts, each with those."""
+    parts: dict[str, list[str]] = {}
+    for name in sorted(filter(None, found)):
+        for speaker in found[name].voices:
+            parts.setdefault(speaker, []).append(name)
+    return {speaker: names for speaker, names in parts.items() if len(names) > 1}
 
 
 def _joined(found: Mapping[str | None, Spoken]) -> Spoken:
@@ -226,3 +310,21 @@ def share_out(
 
 def _hash(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest())
+
+
+def file_names(parts: Iterable[str]) -> list[str]:
+    """The names of parts as files can have them, and a recipe join them by +; in the same order.
+
+    Raises DataError for parts whose names would be the same, on some disks or on all.
+    """
+    names: dict[str, str] = {}
+    met: dict[str, str] = {}
+    for part in parts:
+        names[part] = re.sub(r"[^\w.-]", "-", part).strip(".-") or TRAIN
+        other = met.setdefault(names[part].casefold(), part)
+        if other != part:
+            raise DataError(
+                f"the parts {other!r} and {part!r} would be one file, {names[part]}.jsonl.gz: call "
+                "one of them otherwise, or --split train=0.8,dev=0.1,test=0.1 splits anew"
+            )
+    return list(names.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spelldown.errors import DataError
 from spelldown.settings import Settings
@@ -20,12 +20,24 @@ from spelldown.settings import Settings
 APOSTROPHES = "\u2019\u02bc\uff07\u00b4\u0060\u2032"  # ’ ʼ ＇ ´ ` ′, all meant as '
 OPENING = "\u2018\u201b"  # ‘ ‛ open a quotation, unless a letter stands before them
 DOTTED = ("tr", "az", "crh")  # languages whose I is the capital of ı, and İ that of i
-INVISIBLE = {0xAD: None, 0xFEFF: None, 0x200B: None, 0x2060: None}  # hyphenation, byte-order marks
+# Hyphenation, byte-order marks, and what changes the direction of writing; the joiners of Indian
+# and Arabic letters are no such thing.
+INVISIBLE = frozenset("\u00ad\ufeff\u200b\u2060\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+                      "\u2066\u2067\u2068\u2069")  # fmt: skip
+GAPS = dict.fromkeys(map(ord, INVISIBLE))
+READ = frozenset("%‰$€£¥¢₽₹₩&+=@°§")  # signs that are words when a text is read out
 FOLDED = str.maketrans({
     "Æ": "AE", "Œ": "OE", "Ø": "O", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "TH", "ẞ": "SS", "Ħ": "H",
     "Ŋ": "NG", "Ŧ": "T", "ß": "SS", "\u0131": "I",
 })  # fmt: skip
-NUMBER = re.compile(r"\d+(?:[.,\u00a0\u202f']\d+)*(?:st|nd|rd|th)?(?!\w)|\d+", re.IGNORECASE)
+# Thousands stand apart by a space that does not break or an apostrophe in groups of three alone:
+# 6'2 is two numbers.
+BETWEEN = "\u00a0\u202f\u2009'"
+NUMBER = re.compile(
+    rf"(?:\d{{1,3}}(?P<gap>[{BETWEEN}])\d{{3}}(?:(?P=gap)\d{{3}})*(?!(?P=gap)?\d)|\d+)(?:[.,]\d+)*"
+    r"(?:st|nd|rd|th)?(?!\w)|\d+",
+    re.IGNORECASE,
+)
 QUOTED = re.compile(r"(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)")
 LOOSE = re.compile(r"(?<!\w)'(?!\w)")  # an apostrophe that touches no letter
 
@@ -69,10 +81,26 @@ class TextSettings(Settings):
         "NFC", description="Unicode form: NFKC also makes ﬁ two letters and ② a 2"
     )
 
+    @model_validator(mode="after")
+    def _as_the_form_has_it(self) -> "TextSettings":
+        if self.form == "librispeech" and self.case != "upper":
+            raise ValueError(
+                f"--text-form librispeech has capitals: leave --case {self.case} away, or the form"
+            )
+        if self.form == "librispeech" and self.punctuation != "drop":
+            raise ValueError(
+                "--text-form librispeech has no punctuation: leave --punctuation keep away, or the "
+                "form"
+            )
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A text as it will be spelled, and the characters that were taken from it on the way."""
+    """A text as it will be spelled, and the characters that were taken from it on the way.
+
+    letters: those that were said, as digits and % and & are; punctuation: all others
+    """
 
     text: str
     punctuation: Counter[str]
@@ -95,8 +123,9 @@ class TextForm:
         """The text to be spelled, white space collapsed, with all that it lost."""
         settings = self.settings
         lost: Counter[str] = Counter()
-        text = unicodedata.normalize(settings.unicode, written).translate(INVISIBLE)
-        text = _straight(text)
+        text = unicodedata.normalize(settings.unicode, written)
+        lost.update(c for c in text if c in INVISIBLE or _is_control(c))
+        text = _straight(text.translate(GAPS))
         if self._in_words is not None:
             text = NUMBER.sub(lambda found: f" {self._words(found[0])} ", text)
         text = text.translate(SPACED)
@@ -108,6 +137,7 @@ class TextForm:
         else:
             text = self._cased(text)
         if settings.form == "librispeech" or settings.punctuation == "drop":
+            letters.update(c for c in text if c in READ)
             text = self._without_marks(text, lost)
         elif settings.apostrophes == "drop":
             text = self._without_apostrophes(text, lost)
@@ -125,7 +155,7 @@ class TextForm:
     def _without_marks(self, text: str, lost: Counter[str]) -> str:
         """Without punctuation and symbols, each of which leaves a space; apostrophes as set."""
         marks = [c for c in text if _is_mark(c)]
-        lost.update(marks)
+        lost.update(c for c in marks if c not in READ)
         if marks:
             text = "".join(" " if _is_mark(c) else c for c in text)
         if "'" in text:
@@ -155,6 +185,13 @@ def _upper(text: str) -> str:
 
 def _is_plain(character: str) -> bool:
     return "A" <= character <= "Z" or character in "' "
+
+
+def _is_control(character: str) -> bool:
+    """Whether it is a control character that is no white space, and so means nothing in a text."""
+    return not character.isprintable() and (
+        unicodedata.category(character) == "Cc" and not character.isspace()
+    )
 
 
 @cache
@@ -205,7 +242,7 @@ def _counted(count: Callable[..., Any], number: str, language: str) -> str:
     ending = "" if kind == "ordinal" else number[len(digits) :]
     point = "." if language.startswith(("en", "zh", "ja", "ko", "th", "he")) else ","
     thousands = "," if point == "." else "."
-    plain = re.sub("[\u00a0\u202f']", "", digits)
+    plain = re.sub(f"[{BETWEEN}]", "", digits)
     if re.fullmatch(rf"\d{{1,3}}({re.escape(thousands)}\d{{3}})+({re.escape(point)}\d+)?", plain):
         plain = plain.replace(thousands, "")
     try:

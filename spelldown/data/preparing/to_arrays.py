@@ -1,16 +1,20 @@
 """A prepared corpus in the course's layout: `<part>/mfcc/*.npy` and `<part>/transcripts/*.npy`.
 
 Frames are as the front end makes them before deltas and normalisation, float32 (T, width), as the
-course's are; transcripts are `<sos>`, single characters, `<eos>`. An utterance whose file is there,
-newer than its recording and of its length, is not made again.
+course's are; transcripts are `<sos>`, single characters, `<eos>`. Beside them lie `.arrays.json`,
+how they were made and of which manifest, and `.made`, a digest of what each one was made of: frames
+of the same stretch and channel of the same recording are not made again.
 """
 
+import errno
+import hashlib
 import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +24,11 @@ from lhotse.cut import Cut
 from numpy.typing import NDArray
 from pydantic import Field
 
+from spelldown.data.cache import VERSION
 from spelldown.data.checks import text_of
 from spelldown.data.frontend import Frontend, LogMelSettings, MfccSettings
+from spelldown.data.preparing.disk.folder import naming
+from spelldown.data.reading.identity import digest_of
 from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
 from spelldown.settings import Settings
@@ -29,7 +36,8 @@ from spelldown.writing import write_whole
 
 AHEAD = 8  # utterances under way for each job
 HEAD = 128  # bytes before the numbers in an .npy file of two axes
-MADE = ".arrays.json"  # says how the arrays in a folder were made
+MADE = ".arrays.json"  # says how the arrays in a folder were made, and of which manifest
+EACH = ".made"  # a line for each utterance's frames: a digest of what they were made of, its name
 
 
 class ArraysOutputSettings(Settings):
@@ -61,34 +69,135 @@ def to_arrays(
 ) -> None:
     """Writes the arrays of a prepared corpus into its own folder; goes on where it was interrupted.
 
-    Arrays of utterances that are no longer in a part go. Raises DataError for utterances whose
-    names give the same file, and for folders that hold somebody else's arrays.
+    Arrays of utterances that are no longer in a part go, and those of parts that are no more.
+    Raises DataError for utterances whose names give the same file, for folders that hold somebody
+    else's arrays, and for a full disk.
     """
     frontend = settings.frontend()
-    for part in parts:
-        folder = out / part
-        _claim(folder, settings)
-        names = _names(out, part)
-        work = _made(CutSet.from_jsonl_lazy(out / f"{part}.jsonl.gz"), out, folder, frontend, jobs)
-        for _ in progress(f"arrays of {part}", work, len(names)):
-            pass
-        for kind in ("mfcc", "transcripts"):
-            for file in (folder / kind).glob("*.npy"):
-                if file.stem not in names:
-                    file.unlink()
+    parts = list(parts)
+    try:
+        for part in _stale(out, parts):
+            _remove(out / part)
+        for part in parts:
+            _write_part(out, part, settings, frontend, jobs, progress)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"{error.filename or out}: the disk is full; the arrays that were made are kept, "
+                "and the same command goes on"
+            ) from error
+        raise
+
+
+def _write_part(
+    out: Path,
+    part: str,
+    settings: ArraysOutputSettings,
+    frontend: Frontend,
+    jobs: int,
+    progress: Callable[[str, Iterable[Any], int | None], Iterable[Any]],
+) -> None:
+    folder, manifest = out / part, out / f"{part}.jsonl.gz"
+    names = _names(out, part)
+    _claim(folder, settings)
+    made = _digests(folder)
+    with naming(folder / EACH), (folder / EACH).open("a", encoding="utf-8") as journal:
+
+        def keep(name: str, digest: str) -> None:
+            if made.get(name) != digest:
+                made[name] = digest
+                journal.write(f"{digest} {name}\n")
+                journal.flush()
+
+        cuts = (_from_anywhere(cut, out) for cut in CutSet.from_jsonl_lazy(manifest))
+        work = _made(cuts, folder, frontend, made, keep, jobs)
+        for name, digest in progress(f"arrays of {part}", work, len(names)):
+            keep(name, digest)
+    for kind in ("mfcc", "transcripts"):
+        for file in (folder / kind).glob("*.npy"):
+            if file.stem not in names:
+                file.unlink()
+    lines = "".join(f"{made[name]} {name}\n" for name in sorted(names))
+    write_whole(folder / EACH, lines)
+    write_whole(folder / MADE, json.dumps({**_about(settings), "manifest": _digest_of(manifest)}))
+
+
+def outdated(out: Path, parts: Collection[str]) -> list[str]:
+    """The folders of `out` whose arrays were made here, and are not those of its manifests now.
+
+    parts: those that there are
+    """
+    return [
+        part
+        for part in _parts_with_arrays(out)
+        if part not in parts
+        or _claimed(out / part).get("manifest") != _digest_of(out / f"{part}.jsonl.gz")
+    ]
+
+
+def _parts_with_arrays(out: Path) -> list[str]:
+    return sorted(made.parent.name for made in out.glob(f"*/{MADE}"))
+
+
+def _stale(out: Path, parts: Collection[str]) -> list[str]:
+    return [part for part in _parts_with_arrays(out) if part not in parts]
+
+
+def _remove(folder: Path) -> None:
+    """Takes away the arrays of a part that is no more, and nothing else."""
+    for kind in ("mfcc", "transcripts"):
+        for file in (folder / kind).glob("*.npy"):
+            file.unlink()
+        with suppress(OSError):  # not there, or the user keeps something else in it
+            (folder / kind).rmdir()
+    (folder / EACH).unlink(missing_ok=True)
+    (folder / MADE).unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _about(settings: ArraysOutputSettings) -> dict[str, Any]:
+    return {**settings.model_dump(mode="json"), "version": VERSION}
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "blake2b").hexdigest()[:32]
+
+
+def _claimed(folder: Path) -> dict[str, Any]:
+    """How the arrays in a folder were made; empty where that cannot be known."""
+    try:
+        told = json.loads((folder / MADE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _claim(folder: Path, settings: ArraysOutputSettings) -> None:
     """Makes sure that the arrays in a folder are ours, and made with these settings or none."""
-    asked = settings.model_dump(mode="json")
-    there = folder / MADE
-    made = json.loads(there.read_text()) if there.is_file() else None
-    if made is None and any((folder / "mfcc").glob("*")):
+    asked, there = _about(settings), folder / MADE
+    if not there.is_file() and any((folder / "mfcc").glob("*")):
         raise DataError(f"{folder / 'mfcc'} holds arrays that were not made here; remove them")
+    made = _claimed(folder)
+    made.pop("manifest", None)  # until all is there, they are of none
     if made != asked:
         for file in (folder / "mfcc").glob("*.npy"):
             file.unlink()
-        write_whole(there, json.dumps(asked))
+        (folder / EACH).unlink(missing_ok=True)
+    write_whole(there, json.dumps(asked))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """What the frames of each utterance were made of, by its name; a torn line is mended."""
+    path = folder / EACH
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    if lines.pop():  # a kill came while the last was written
+        write_whole(path, "".join(f"{line}\n" for line in lines))
+    told = (line.partition(" ") for line in lines)
+    return {name: digest for digest, _, name in told}
 
 
 def _names(out: Path, part: str) -> set[str]:
@@ -106,14 +215,23 @@ def _name(id: str) -> str:
 
 
 def _made(
-    cuts: Iterable[Cut], out: Path, folder: Path, frontend: Frontend, jobs: int
-) -> Iterator[None]:
-    """Writes every utterance's two files; `jobs` at the same time."""
+    cuts: Iterable[Cut],
+    folder: Path,
+    frontend: Frontend,
+    made: Mapping[str, str],
+    keep: Callable[[str, str], None],
+    jobs: int,
+) -> Iterator[tuple[str, str]]:
+    """Writes every utterance's two files, `jobs` at the same time; its name and digest then."""
     pool = ThreadPoolExecutor(jobs)
-    waiting: deque[Future[None]] = deque()
+    waiting: deque[Future[tuple[str, str]]] = deque()
     try:
         for cut in cuts:
-            waiting.append(pool.submit(_write, cut, out, folder, frontend))
+            name, digest = _name(cut.id), digest_of({}, [cut])
+            fresh = made.get(name) == digest and _is_whole(folder, cut, frontend)
+            if name in made and not fresh:
+                keep(name, "-")  # until they are made, the file may be of the one or the other
+            waiting.append(pool.submit(_write, cut, folder, frontend, digest, fresh))
             if len(waiting) >= AHEAD * jobs:
                 yield waiting.popleft().result()
         for one in waiting:
@@ -122,27 +240,33 @@ def _made(
         pool.shutdown(cancel_futures=True)
 
 
-def _write(cut: Cut, out: Path, folder: Path, frontend: Frontend) -> None:
+def _from_anywhere(cut: Cut, out: Path) -> Cut:
+    """A cut whose recording is found from the folder that one is in."""
+    inside = cut.has_recording and not Path(file_of(cut)).is_absolute()
+    return cut.with_recording_path_prefix(out) if inside else cut
+
+
+def _write(cut: Cut, folder: Path, frontend: Frontend, digest: str, fresh: bool) -> tuple[str, str]:
     name = _name(cut.id)
-    if cut.has_recording and not Path(file_of(cut)).is_absolute():
-        cut = cut.with_recording_path_prefix(out)
-    frames = folder / "mfcc" / f"{name}.npy"
-    if not _is_made(frames, cut, frontend):
+    if not fresh:
+        frames = folder / "mfcc" / f"{name}.npy"
         write_whole(frames, _array(frontend.static(cut).numpy()), lasting=False)
-    text = text_of(cut)
-    if text is not None:
-        letters = np.array(["<sos>", *text, "<eos>"])
-        write_whole(folder / "transcripts" / f"{name}.npy", _array(letters), lasting=False)
+    text, letters = text_of(cut), folder / "transcripts" / f"{name}.npy"
+    if text is None:
+        letters.unlink(missing_ok=True)
+    else:
+        symbols = np.array(["<sos>", *text, "<eos>"])
+        write_whole(letters, _array(symbols), lasting=False)
+    return name, digest
 
 
-def _is_made(file: Path, cut: Cut, frontend: Frontend) -> bool:
-    """Whether a file holds these frames already, as far as its head and its time tell."""
+def _is_whole(folder: Path, cut: Cut, frontend: Frontend) -> bool:
+    """Whether an utterance's file has the length of its frames."""
+    file = folder / "mfcc" / f"{_name(cut.id)}.npy"
     try:
-        found, recording = file.stat(), os.stat(file_of(cut))
+        return file.stat().st_size == HEAD + 4 * frontend.width * frontend.count(cut)
     except OSError:
         return False
-    size = HEAD + 4 * frontend.width * frontend.count(cut)
-    return found.st_mtime_ns > recording.st_mtime_ns and found.st_size == size
 
 
 def _array(numbers: NDArray[Any]) -> bytes:

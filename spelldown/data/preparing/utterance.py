@@ -11,6 +11,12 @@ from typing import Any
 
 from lhotse.cut import MonoCut
 
+from spelldown.data.checks import Problem
+
+
+class PassedOver(Problem):
+    """Something in a source that looks like part of an utterance and is none: told, and no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

@@ -5,11 +5,11 @@ planning.py     who says what, how: utterances drawn from settings and a seed
 engines/        what can speak
 sound.py        from what an engine gives to a recording
 corpus.py       recordings and manifests
+folder.py       where they lie, and whose folder that is
 synthetic.py    all of these in a row: `spelldown prepare synthetic`
 
 demo_corpus.py  the demo's corpus, with
 sentences.py    a closed little language with far more sentences than words
-voices.py       eSpeak NG's voices, and who is kept for testing
 """
 
 from spelldown.data.synthesis.demo_corpus import DemoCorpusSettings, make_demo_corpus

@@ -1,14 +1,8 @@
-"""A spoken corpus in a folder: recordings and lhotse manifests, whole or not there.
-
-OUT/<part>.jsonl.gz     cuts; paths relative to OUT
-OUT/audio/<part>/...    one recording an utterance: 16 bit, mono
-OUT/corpus.json         what it is made from, written first
-"""
+"""A spoken corpus: recordings and lhotse manifests, whole or not there (where, see `folder.py`)."""
 
 import gzip
 import io
 import json
-import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any
 
 import soundfile
 from lhotse import MonoCut, Recording, SupervisionSegment
@@ -31,7 +24,6 @@ from spelldown.data.synthesis.sound import Take, record
 from spelldown.errors import DataError
 from spelldown.writing import write_whole
 
-ABOUT = "corpus.json"
 AT_ONCE = 8  # utterances under way for each process, so that none waits for a slow one
 IN_A_ROW = 20  # failures after which the engine itself must be broken
 
@@ -89,10 +81,11 @@ def make_corpus(
     engines an utterance depends on its request alone.
 
     leave_out: an utterance that cannot be spoken is left out, and is not an error.
+    Raises DataError for the others, and OSError, with the file's name, where the disk is full.
     """
     made: dict[str, Made] = {}
     studio = _Studio(out, start)
-    manifests: dict[str, Path] = {}
+    manifests: dict[str, bytes] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[so_far]}"))
     try:
         with (
@@ -103,21 +96,17 @@ def make_corpus(
                 for share in shares:
                     spoken = _in_order(pool, studio, share, processes, leave_out)
                     shown = _shown(progress, share, spoken)
-                    manifest = out / f".{share.name}.jsonl.gz.partial"
-                    manifests[share.name] = manifest
-                    made[share.name] = _write_manifest(manifest, shown)
+                    made[share.name], manifests[share.name] = _listed(shown)
             finally:
                 studio.stop()
         for name, manifest in manifests.items():
+            write_whole(out / f"{name}.jsonl.gz", manifest)
             _sweep(out / "audio" / name, made[name].paths, out)
-            manifest.replace(out / f"{name}.jsonl.gz")
     except KeyboardInterrupt:
         console.print(f"stopped; what is spoken stays in {out}: the same command goes on from here")
         raise
     finally:
         studio.end()
-        for manifest in manifests.values():
-            manifest.unlink(missing_ok=True)
     return made
 
 
@@ -241,10 +230,13 @@ def _shown(
     progress.update(task, total=progress.tasks[task].completed)
 
 
-def _write_manifest(path: Path, spoken: Iterator[tuple[Utterance, float | Problem]]) -> Made:
-    """The cuts as lhotse writes them, a line each; the same bytes for the same cuts."""
-    made = Made()
-    with path.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+def _listed(spoken: Iterator[tuple[Utterance, float | Problem]]) -> tuple[Made, bytes]:
+    """The cuts as lhotse writes them, a line each; the same bytes for the same cuts.
+
+    They stay in memory, about a hundred bytes each, until all are there.
+    """
+    made, file = Made(), io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
         for utterance, result in spoken:
             if isinstance(result, Problem):
                 made.left_out.append(result)
@@ -255,7 +247,7 @@ def _write_manifest(path: Path, spoken: Iterator[tuple[Utterance, float | Proble
             made.seconds += result
             made.paths.add(utterance.path)
             made.speakers.add(utterance.speaker)
-    return made
+    return made, file.getvalue()
 
 
 def _sweep(folder: Path, wanted: set[str], out: Path) -> None:
@@ -281,46 +273,3 @@ def _cut(utterance: Utterance, seconds: float) -> MonoCut:
     )
     recording = Recording(utterance.id, [source], rate, round(seconds * rate), seconds)
     return MonoCut(utterance.id, 0.0, seconds, 0, supervisions=[spoken], recording=recording)
-
-
-# --- the folder
-
-
-def what_it_is_made_from(out: Path) -> dict[str, Any]:
-    """What the corpus in `out` is made from; empty when there is none."""
-    try:
-        found = json.loads((out / ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def open_folder(out: Path, about: dict[str, Any], replace: bool) -> None:
-    """Makes the folder one of a corpus that is made from `about`.
-
-    A corpus that is made from something else is taken away if `replace`, else it is an error; what
-    is no corpus of ours is always one.
-    """
-    found = what_it_is_made_from(out)
-    if found != about:
-        if out.exists() and any(out.iterdir()) and not found:
-            raise DataError(f"{out} holds something else than a corpus of ours; name a new folder")
-        if found and not replace:
-            raise DataError(
-                f"{out} is made otherwise; name a new folder, or delete that one",
-                list(_differences(found, about)),
-            )
-        for manifest in out.glob("*.jsonl.gz"):
-            manifest.unlink()
-        if (out / "audio").exists():
-            shutil.rmtree(out / "audio")
-        write_whole(out / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in dict.fromkeys([*old, *new]):
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-    elif old != new:
-        before, now = (json.dumps(one, ensure_ascii=False) for one in (old, new))
-        yield f"{name}: {before} there, {now} now"

@@ -9,16 +9,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from rich.console import Console
 
-from spelldown.data.synthesis import voices
-from spelldown.data.synthesis.corpus import (
-    Share,
-    Utterance,
-    make_corpus,
-    open_folder,
-    what_it_is_made_from,
-)
-from spelldown.data.synthesis.engines.espeak import find_espeak
+from spelldown.data.synthesis.corpus import Share, Utterance, make_corpus
+from spelldown.data.synthesis.engines import espeak_voices as voices
+from spelldown.data.synthesis.engines.espeak import WORDS_A_MINUTE, find_espeak
 from spelldown.data.synthesis.engines.speaking import Request
+from spelldown.data.synthesis.folder import open_folder, what_it_is_made_from
 from spelldown.data.synthesis.sentences import draw_sentences
 from spelldown.data.synthesis.sound import Take
 from spelldown.errors import DataError
@@ -26,7 +21,6 @@ from spelldown.settings import Settings
 
 PARTS = ("train", "dev", "test")
 VERSION = 2  # of what is said and how: other corpora are made anew
-WORDS_A_MINUTE = 130  # at pace 1 of eSpeak NG
 SILENCE = (0.0, 0.4)  # seconds before the speech, and after it
 
 
@@ -80,10 +74,10 @@ def make_demo_corpus(out: Path, settings: DemoCorpusSettings | None = None) -> N
     with start() as engine:
         about = _about(settings, engine.version)
         planned = dict(plan(settings, engine.identifiers))
-    open_folder(out, about, replace=True)
     began = time.monotonic()
     shares = [Share(part, planned[part], count=len(planned[part])) for part in PARTS]
-    made = make_corpus(out, shares, start, settings.processes, console)
+    with open_folder(out, about, replace=True):
+        made = make_corpus(out, shares, start, settings.processes, console)
     console.print(
         f"Made {sum(one.utterances for one in made.values()):,} utterances, "
         f"{sum(one.seconds for one in made.values()) / 60:.0f} minutes of speech, "

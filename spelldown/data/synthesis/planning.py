@@ -19,39 +19,40 @@ from spelldown.settings import Settings
 A_FOLDER = 1000  # recordings
 SECONDS_AN_HOUR = 3600
 SPEEDS, UNPACED = (0.85, 1.15), (1, 1)
-LONGEST_SILENCE = 10  # seconds
 
 
-def least_first(span: tuple[float, float]) -> tuple[float, float]:
-    """The span as it is; raises ValueError if it is not [least, most]."""
-    if span[0] > span[1]:
-        raise ValueError(f"{list(span)} is not [least, most]")
-    return span
+def _within(lowest: float, highest: float, unit: str = "") -> AfterValidator:
+    """Refuses a span that is not [least, most], or not within these."""
+
+    def checked(span: tuple[float, float]) -> tuple[float, float]:
+        if not lowest <= span[0] <= span[1] <= highest:
+            limits = f" within {lowest:g} to {highest:g}{unit}" if highest < inf else ""
+            raise ValueError(f"{list(span)} is not [least, most]{limits}")
+        return span
+
+    return AfterValidator(checked)
 
 
-def _some_seconds(span: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= span[0] <= span[1] <= LONGEST_SILENCE:
-        raise ValueError(f"{list(span)} is not [least, most] within 0 to {LONGEST_SILENCE} seconds")
-    return span
-
-
-Span = Annotated[tuple[float, float], AfterValidator(least_first)]
-Silence = Annotated[tuple[float, float], AfterValidator(_some_seconds)]
+Span = Annotated[tuple[float, float], _within(0, inf)]
+Factors = Annotated[tuple[float, float], _within(0.5, 2)]
+Noise = Annotated[tuple[float, float], _within(-20, 100, " dB")]
+Loudness = Annotated[tuple[float, float], _within(-60, 0, " dB")]
+Silence = Annotated[tuple[float, float], _within(0, 10, " seconds")]
 
 
 class VarietySettings(Settings):
     """How different the utterances are. Spans are [least, most], drawn for every utterance."""
 
-    speeds: Span | None = Field(
+    speeds: Factors | None = Field(
         None, description="times the engine's own pace; none: 0.85 to 1.15 if it can be told"
     )
-    pitches: Span = Field(
+    pitches: Factors = Field(
         (0.9, 1.1),
         description="times the voice's frequencies, as if a smaller person spoke; children: 1.2",
     )
-    noise: Span = Field((10, 40), description="in dB below the speech; from white to brown")
+    noise: Noise = Field((10, 40), description="in dB below the speech; from white to brown")
     clean: bool = Field(False, description="no noise at all")
-    loudness: Span = Field((-35, -15), description="of the speech, in dB to full scale")
+    loudness: Loudness = Field((-35, -15), description="of the speech, in dB to full scale")
     silence: Silence = Field((0, 0.5), description="seconds before the speech, and after it")
     sample_rate: int = Field(16000, ge=8000, le=48000, description="of the recordings, in Hz")
     format: Literal["flac", "wav"] = Field(

@@ -17,16 +17,24 @@ from pydantic import Field, model_validator
 from rich.console import Console
 
 from spelldown.data.preparing.text import TextForm, TextSettings
-from spelldown.data.synthesis.corpus import Made, make_corpus, open_folder
+from spelldown.data.synthesis.corpus import Made, make_corpus
 from spelldown.data.synthesis.engines.kinds import EngineName, find_engine
 from spelldown.data.synthesis.engines.speaking import Engine, Voice
-from spelldown.data.synthesis.planning import SharesSettings, Span, VarietySettings, plan, split
-from spelldown.data.synthesis.texts import Text, read_sentences, scripts
+from spelldown.data.synthesis.folder import KIND, PREPARED, open_folder
+from spelldown.data.synthesis.planning import (
+    Part,
+    SharesSettings,
+    Span,
+    VarietySettings,
+    plan,
+    split,
+)
+from spelldown.data.synthesis.texts import Text, Unheard, read_sentences, scripts
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
 
-PREPARED, LEFT_OUT = "prepared.json", "left_out.txt"
+LEFT_OUT = "left_out.txt"
 VERSION = 1  # of how utterances are drawn
 
 
@@ -42,12 +50,17 @@ class SpeakingSettings(Settings):
         "{speed} {seed} {out} are filled in; without {text} it reads the sentence, without {out} "
         "it prints the recording",
     )
-    timeout: float = Field(60.0, gt=0, description="seconds that the command has for a sentence")
+    timeout: float = Field(60.0, gt=0, description="seconds that the engine has for a sentence")
 
     @model_validator(mode="after")
     def _command_for_its_engine(self) -> Self:
         if (self.command is not None) != (self.engine == "command"):
             raise ValueError("--engine command and --command 'PROGRAM ...' go together")
+        if self.engine == "command" and len(self.languages) > 1:
+            raise ValueError(
+                f"--language {' '.join(self.languages)}: a command cannot be told which to speak; "
+                "name the one that it speaks"
+            )
         return self
 
 
@@ -56,7 +69,9 @@ class SayingSettings(Settings):
 
     text: Path = Field(description="the file of sentences, one a line, in any script (UTF-8)")
     leave_out: tuple[Path, ...] = Field(
-        (), description="files of sentences not to be spoken: lists, Kaldi texts, cuts"
+        (),
+        description="a file of sentences not to be spoken: a list, a Kaldi text, a CSV, cuts; "
+        "again for each file",
     )
     letters: Span = Field((2, 200), description="of a sentence, least and most: others are not")
     problems: Literal["stop", "leave-out"] = Field(
@@ -81,7 +96,7 @@ class Result:
     sentences: how many there are for each part; not all of them may have been needed.
     with_digits: sentences whose digits were spoken as words.
     said_again: utterances beyond the first of each sentence. dropped: lines of the text, by reason.
-    took: seconds.
+    unheard: the files whose sentences were left out. took: seconds.
     """
 
     engine: str
@@ -90,6 +105,7 @@ class Result:
     said_again: int
     with_digits: int
     dropped: Counter[str]
+    unheard: Sequence[Unheard]
     took: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -104,12 +120,16 @@ class Result:
             for name, one in self.parts.items()
         }
         return {
-            "kind": "synthetic",
+            "kind": KIND,
             "engine": self.engine,
             "parts": parts,
             "said_again": self.said_again,
             "with_digits": self.with_digits,
             "dropped": dict(self.dropped),
+            "unheard": [
+                {"file": str(one.path), "sentences": one.sentences, "matched": one.matched}
+                for one in self.unheard
+            ],
         }
 
 
@@ -128,23 +148,44 @@ def make_synthetic(out: Path, settings: SyntheticSettings, processes: int | None
     speaking = settings.speaking
     saying = settings.saying
     text = read_sentences(saying.text, TextForm(settings.form), saying.letters, saying.leave_out)
+    _tell_unheard(console, text.unheard)
     start = find_engine(speaking.engine, speaking.command, speaking.timeout)
     with start() as engine:
         voices = _cast(engine, speaking, text)
         engine_name, paced = f"{engine.name} {engine.version}", engine.paced
     parts = split(text.sentences, voices, settings.shares, settings.variety.seed)
     shares = [plan(part, settings.variety, paced) for part in parts]
-    open_folder(out, _about(settings, engine_name, text, voices), replace=False)
-    made = make_corpus(
-        out, shares, start, processes or _processors(), console, saying.problems == "leave-out"
-    )
+    about = _about(settings, engine_name, text, voices)
+    with open_folder(out, about, replace=False):
+        lenient = saying.problems == "leave-out"
+        made = make_corpus(out, shares, start, processes or _processors(), console, lenient)
+        result = _result(engine_name, text, parts, made, time.monotonic() - began)
+        _write_account(out, settings, result)
+    return result
+
+
+def _tell_unheard(console: Console, files: Sequence[Unheard]) -> None:
+    """Says what was left out for each file; loudly when it was nothing, since that looks alike."""
+    for one in files:
+        if one.matched:
+            of = f"{one.matched:,} of {one.sentences:,}"
+            console.print(f"{one.path}: {of} sentences are in the text, and are not spoken")
+        else:
+            console.print(
+                f"{one.path}: none of {one.sentences:,} sentences is in the text, so nothing is "
+                f"left out. If that is wrong: a sentence a line expected; the first reads "
+                f"{one.first!r}",
+                style="yellow",
+            )
+
+
+def _result(
+    engine: str, text: Text, parts: Sequence[Part], made: Mapping[str, Made], took: float
+) -> Result:
     sentences = {part.name: len(part.sentences) for part in parts}
     again = sum(max(0, made[name].utterances - count) for name, count in sentences.items())
-    took = time.monotonic() - began
     digits = sum(any(map(str.isdigit, one.written)) for one in text.sentences)
-    result = Result(engine_name, made, sentences, again, digits, text.dropped, took)
-    _write_account(out, settings, result)
-    return result
+    return Result(engine, made, sentences, again, digits, text.dropped, text.unheard, took)
 
 
 def _cast(engine: Engine, settings: SpeakingSettings, text: Text) -> list[Voice]:

@@ -1,19 +1,22 @@
 """What is to be spoken: a file of sentences, less those that must stay unheard."""
 
+import csv
 import gzip
 import hashlib
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spelldown.data.preparing.text import TextForm
+from spelldown.data.preparing.text import APOSTROPHES, OPENING, TextForm
 from spelldown.errors import DataError
 
-MANIFESTS = (".jsonl.gz", ".jsonl")
-APOSTROPHES = "'\u2019\u02bc"
+TABLES = {".csv": ",", ".tsv": "\t"}
+STRAIGHT = str.maketrans(dict.fromkeys(APOSTROPHES, "'"))
+WITHIN = re.compile(rf"(?<=\w)[{OPENING}](?=\w)")  # of a word, where nothing is quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,25 @@ class Sentence:
 
 
 @dataclass(frozen=True)
+class Unheard:
+    """A file of sentences that must stay unheard, and how many of them the text had.
+
+    first: the first of them, as it is compared with others
+    """
+
+    path: Path
+    sentences: int
+    matched: int
+    first: str
+
+
+@dataclass(frozen=True)
 class Text:
     """The sentences to be spoken, in the file's order, and why others of its lines are not."""
 
     sentences: Sequence[Sentence]
     dropped: Counter[str]
+    unheard: Sequence[Unheard] = ()
 
     def digest(self) -> str:
         """A short name for exactly these sentences."""
@@ -46,11 +63,15 @@ def read_sentences(
 
     letters: how many a sentence may have as it is spelled, [least, most].
     leave_out: files of sentences that must not be spoken, such as a test set's: lists, a sentence a
-        line, with or without an utterance's name before it (a Kaldi `text`), or manifests of cuts.
-        Two sentences are the same if they are so without case, punctuation and apostrophes.
+        line, with or without an utterance's name before it (a Kaldi `text`), CSV or TSV tables, or
+        manifests of cuts. Each line counts as it is and without its first word, and every field of
+        a table does: rather too much stays unheard than too little. Two sentences are the same if
+        they are so without case, punctuation and apostrophes.
     Raises DataError for a file that cannot be read, is no UTF-8, or has nothing to say.
     """
-    forbidden = {key for file in leave_out for key in _forbidden(file)}
+    files = {file: list(_forbidden(file)) for file in leave_out}
+    forbidden = {key for lines in files.values() for keys in lines for key in keys}
+    met: set[str] = set()
     found: list[Sentence] = []
     seen: set[str] = set()
     dropped: Counter[str] = Counter()
@@ -60,12 +81,14 @@ def read_sentences(
             continue
         written = form.said(said).text
         key = compared(written)
-        if not key or len(written) < letters[0]:
+        hits = forbidden & {key, compared(said)} if forbidden else None
+        if hits:
+            met |= hits
+            dropped["left out"] += 1
+        elif not key or len(written) < letters[0]:
             dropped["too short"] += 1
         elif len(written) > letters[1]:
             dropped["too long"] += 1
-        elif forbidden and (key in forbidden or compared(said) in forbidden):
-            dropped["left out"] += 1
         elif key in seen:
             dropped["there already"] += 1
         else:
@@ -74,7 +97,12 @@ def read_sentences(
     if not found:
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise DataError(f"{path}: no sentence to be spoken ({why or 'the file is empty'})")
-    return Text(found, dropped)
+    return Text(found, dropped, [_unheard(file, lines, met) for file, lines in files.items()])
+
+
+def _unheard(path: Path, lines: Sequence[Sequence[str]], met: set[str]) -> Unheard:
+    matched = sum(not met.isdisjoint(keys) for keys in lines)
+    return Unheard(path, len(lines), matched, lines[0][0] if lines else "")
 
 
 class _Kept(dict[int, str | None]):
@@ -82,8 +110,8 @@ class _Kept(dict[int, str | None]):
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
-        kept = unicodedata.category(character)[0] in "LMN"
-        self[code] = character if kept else (None if character in APOSTROPHES else " ")
+        kept = unicodedata.category(character)[0] in "LMN" and character not in APOSTROPHES
+        self[code] = character if kept else (None if character == "'" else " ")
         return self[code]
 
 
@@ -92,6 +120,8 @@ _KEPT = _Kept()
 
 def compared(text: str) -> str:
     """A text as it is compared with others: without case, punctuation and apostrophes."""
+    if not text.isascii() or "`" in text:
+        text = WITHIN.sub("'", text).translate(STRAIGHT)  # NFKC takes some of them apart
     return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_KEPT).split())
 
 
@@ -124,25 +154,32 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _forbidden(path: Path) -> Iterator[str]:
-    """The keys of the sentences of a file that must not be spoken."""
-    texts = _manifest(path) if path.name.endswith(MANIFESTS) else _list(path)
-    yield from filter(None, map(compared, texts))
+def _forbidden(path: Path) -> Iterator[list[str]]:
+    """What each sentence of a file may be, as it is compared: where names end, nobody knows."""
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix == ".jsonl":
+        lines = _manifest(path)
+    elif suffix in TABLES:
+        lines = _table(path, TABLES[suffix])
+    else:
+        lines = ([line, *line.split(None, 1)[1:]] for line in read_lines(path))
+    for line in lines:
+        keys = [key for key in map(compared, line) if key]
+        if keys:
+            yield keys
 
 
-def _manifest(path: Path) -> Iterator[str]:
+def _manifest(path: Path) -> Iterator[list[str]]:
     for number, line in enumerate(read_lines(path), 1):
         try:
-            yield from [one.get("text") or "" for one in json.loads(line)["supervisions"]]
+            yield from ([one.get("text") or ""] for one in json.loads(line)["supervisions"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}, line {number}: not a cut ({error!r})") from error
 
 
-def _list(path: Path) -> Iterator[str]:
-    """The lines; where all begin with another word, also without it: it may be a name."""
-    fields = [line.split(None, 1) for line in read_lines(path) if line.strip()]
-    named = len({first for first, *_ in fields}) == len(fields)
-    for first, *rest in fields:
-        yield " ".join([first, *rest])
-        if named and rest:
-            yield rest[0]
+def _table(path: Path, delimiter: str) -> Iterator[list[str]]:
+    rows = csv.reader(read_lines(path), delimiter=delimiter)
+    try:
+        yield from ([" ".join(row), *row] for row in rows)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}: {error}") from error

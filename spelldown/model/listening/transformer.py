@@ -65,8 +65,10 @@ class Transformer(Block):
         if self.positions:
             frames = frames + sinusoids(frames.shape[1], self.output_width, frames.device)
             frames = drop(frames, self.dropout, self.training)
+        mask = mask_of(lengths, frames.shape[1])
+        real = Real(mask)
         for layer in self.layers:
-            frames = layer(frames, lengths)
+            frames = layer(frames, mask, real)
         return frames, lengths
 
 
@@ -82,14 +84,15 @@ class _EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(make_norm(settings.norm, width) for _ in range(2))
         self.activation: Activation = ACTIVATIONS[settings.activation]
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        mask = mask_of(lengths, frames.shape[1])[:, None, None, :]  # who may be looked at
+    def forward(self, frames: Tensor, mask: Tensor, real: Real) -> Tensor:
+        """Frames (B, T, D), of which those of `mask` (B, T) may be looked at; `real` has them."""
         parts = self.project(frames).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         rate = self.rate if self.training else 0.0
         query, key, value = parts
-        heard = functional.scaled_dot_product_attention(query, key, value, mask, dropout_p=rate)
-        real = Real(mask_of(lengths, frames.shape[1]))  # from here on frame by frame
-        heard = real.rows(heard.transpose(1, 2).flatten(2))
+        heard = functional.scaled_dot_product_attention(
+            query, key, value, mask[:, None, None, :], dropout_p=rate
+        )
+        heard = real.rows(heard.transpose(1, 2).flatten(2))  # from here on frame by frame
         rows = self.norms[0](real.rows(frames) + self._drop(self.join(heard)))
         inner = self._drop(self.activation(self.wide(rows)))
         return real.frames(self.norms[1](rows + self._drop(self.narrow(inner))))

@@ -215,9 +215,9 @@ class Speller(nn.Module):
         """Spell along a whole reference.
 
         frames (B, T, D) with lengths (B,), symbols (B, L) from <sos> on, <pad> after <eos>.
-        Gives logits (B, L-1, V), the i-th for symbols[:, i+1]; attention weights (B, H, L-1, T),
-        without gradient; and the symbols that were fed (B, L-1). All are zero where a sentence
-        has ended.
+        Gives logits (B, L-1, V), the i-th for symbols[:, i+1], zero where a sentence has ended;
+        attention weights (B, H, L-1, T), without gradient; and the symbols that were fed
+        (B, L-1). What weights and fed symbols hold where a sentence has ended means nothing.
         """
         steps = (symbols[:, 1:] != PAD).sum(1)
         order = steps.argsort(descending=True, stable=True)  # so that ended ones come last

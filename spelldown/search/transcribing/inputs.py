@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spelldown.data.recordings import ENDINGS
 from spelldown.errors import DataError
 from spelldown.search.transcribing.transcriber import ARRAYS, Failure, Item
 
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aif", ".aiff", ".au", ".caf")
 STANDARD_INPUT = Path("-")
 
 
@@ -31,8 +31,8 @@ def inputs(paths: Iterable[Path | str]) -> Inputs:
     the course's layout only features are taken: a folder `transcripts` beside one named `mfcc` is
     passed over. Patterns (`*`, `?`, `[...]`, and `**` for folders of any depth) are for shells that
     leave them alone; a file of that very name comes first. An id is the file's path within the
-    folder asked for or below the pattern's first star, or its name, without the ending; where two
-    would be alike, the ids are whole paths.
+    folder asked for or below the pattern's first star, or its name, without the ending; those that
+    would be alike are whole paths.
 
     Raises DataError naming every path that is not there or, asked for by itself, of no known type.
     """
@@ -48,7 +48,7 @@ def inputs(paths: Iterable[Path | str]) -> Inputs:
             if _known(path):
                 named.append((path.stem, path))
             else:
-                wrong.append(f"{path}: not of a known type; known: {' '.join(ARRAYS + AUDIO)}")
+                wrong.append(f"{path}: not of a known type; known: {' '.join(ARRAYS + ENDINGS)}")
         elif glob.has_magic(str(path)):
             matches = list(_matching(path, found))
             named += _sorted_out(matches, found)
@@ -60,11 +60,20 @@ def inputs(paths: Iterable[Path | str]) -> Inputs:
         wrong.append("-: standard input can be read only once")
     if wrong:
         raise DataError("not everything asked for can be transcribed:", wrong)
-    names = [name for name, _ in named]
-    if len(set(names)) < len(names):
-        named = [(str(path) if path != STANDARD_INPUT else name, path) for name, path in named]
+    named = _told_apart(named)
     found.items = [Item(name, path) for name, path in named]
     return found
+
+
+def _told_apart(named: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """Ids and files, with the whole path where several files have one id."""
+    files: dict[str, set[Path]] = {}
+    for name, path in named:
+        files.setdefault(name, set()).add(path)
+    return [
+        (str(path) if len(files[name]) > 1 and path != STANDARD_INPUT else name, path)
+        for name, path in named
+    ]
 
 
 def _sorted_out(
@@ -79,7 +88,7 @@ def _sorted_out(
 
 
 def _known(path: Path) -> bool:
-    return path.suffix.lower() in ARRAYS + AUDIO
+    return path.suffix.lower() in ARRAYS + ENDINGS
 
 
 def _folder(folder: Path, found: Inputs) -> Iterator[tuple[Path, Path]]:

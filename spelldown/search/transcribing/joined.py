@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy
 
 from spelldown.data.frontend import SECONDS_PER_FRAME, ArraysFrontendSettings
-from spelldown.errors import SpelldownError
-from spelldown.search.transcribing.sound.pauses import PauseSettings, Segment, segments
+from spelldown.errors import AudioError, SpelldownError
+from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
 from spelldown.search.transcribing.sound.streams import Recording, Samples
 from spelldown.search.transcribing.transcriber import (
     ARRAYS,
@@ -27,6 +27,7 @@ from spelldown.search.transcribing.transcriber import (
 from spelldown.search.transcribing.words import Word
 
 AHEAD = 3  # batches read ahead: ten minutes of speech
+UNLIMITED = 2**31  # symbols
 
 
 class Sound(Protocol):
@@ -45,12 +46,13 @@ class Sound(Protocol):
 class Source:
     """Something to transcribe: a file, or sound that is opened when its turn comes.
 
-    name: what messages call it
+    name: what messages call it; channel: which to hear of a file, from 1; their mean if None
     """
 
     id: str
     sound: Path | Callable[[], AbstractContextManager[Sound]]
     name: str
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Heard:
     segments: tuple[SegmentHeard, ...] = ()
     incomplete: str = ""
     error: str | None = None
+
+    @property
+    def endless(self) -> tuple[SegmentHeard, ...]:
+        """Segments whose spelling did not end before the search's limit."""
+        return tuple(segment for segment in self.segments if not segment.ended)
 
     @property
     def words(self) -> tuple[Word, ...]:
@@ -119,10 +126,15 @@ def heard(
     """What was spelled of each source, in their order, as they get ready.
 
     `progress` is told of seconds of sound that are done. What cannot be read has an `error`, or is
-    `incomplete`; the rest goes on.
+    `incomplete`; the rest goes on. Search is limited by seconds of speech alone where the recipe
+    has such a limit: how many symbols its own sentences have says nothing about other recordings.
     """
+    search = transcriber.search
+    if search.longest_per_second is not None:
+        search = search.model_copy(update={"longest": UNLIMITED})
     reader = _Reader(transcriber, sources, settings)
-    for result in transcriber.transcribe(reader.items(), times=True, pool_batches=AHEAD):
+    results = transcriber.transcribe(reader.items(), times=True, pool_batches=AHEAD, search=search)
+    for result in results:
         part, start, end = reader.asked.popleft()
         part.take(result, start, end)
         progress(end - part.told)
@@ -204,16 +216,19 @@ class _Reader:
         if isinstance(path, Path):
             # Arrays come ready; a frontend of arrays says by itself that it takes nothing else.
             if self.rate is None or path.suffix.lower() in ARRAYS:
+                if source.channel is not None and path.suffix.lower() in ARRAYS:
+                    raise AudioError(f"{source.name}: features have no channels to choose from")
                 yield self._asking(part, Item(source.name, path), 0.0, seconds_of(path) or 0.0)
                 return
-            opened: AbstractContextManager[Sound] = Recording(path, source.name)
+            opened: AbstractContextManager[Sound] = Recording(path, source.name, source.channel)
         else:
             opened = path()
         assert self.rate is not None
         with opened as sound:
             blocks = _counted(sound, part)
             for segment in segments(blocks, sound.rate, self.rate, self.settings):
-                yield self._asking(part, Item(source.name, segment.sound), *_times(segment))
+                item = Item(source.name, segment.sound)
+                yield self._asking(part, item, segment.start, segment.end)
             part.wrong = part.wrong or sound.incomplete
 
     def _asking(self, part: _Part, item: Item, start: float, end: float) -> Item:
@@ -229,10 +244,6 @@ class _Reader:
             part = self.parts.popleft()
             progress(max(part.seconds - part.told, 0.0))
             yield part.joined()
-
-
-def _times(segment: Segment) -> tuple[float, float]:
-    return segment.start, segment.end
 
 
 def _counted(sound: Sound, part: _Part) -> Iterator[Samples]:

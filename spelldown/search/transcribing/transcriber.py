@@ -88,6 +88,11 @@ class Failure:
     error: str
 
 
+def named(id: str, error: str) -> str:
+    """What went wrong, with the id before it unless it begins so: ids may be whole paths."""
+    return error if error.startswith(f"{id}: ") else f"{id}: {error}"
+
+
 class Transcriber:
     """Transcribes with a trained recognizer, on the device that it is on.
 
@@ -118,12 +123,13 @@ class Transcriber:
         *,
         times: bool = False,
         pool_batches: int | None = None,
+        search: GreedySettings | None = None,
     ) -> Iterator[Transcript | Failure]:
         """One Transcript or Failure for each item, in the items' order, as they get ready.
 
         Reads `items` a pool of `pool_batches` ahead (POOL_BATCHES): more of them waste less on
         padding, fewer hold less in memory and give results sooner. keep_weights: keep the
-        attention, for pictures. times: say when each word was said.
+        attention, for pictures. times: say when each word was said. search: instead of its own.
         """
         most = (pool_batches or POOL_BATCHES) * self.batch_frames
         pool: list[tuple[str, Tensor | Failure]] = []
@@ -133,10 +139,10 @@ class Transcriber:
             pool.append((item.id, frames))
             held += 0 if isinstance(frames, Failure) else len(frames)
             if held >= most:
-                yield from self._pool(pool, keep_weights, times)
+                yield from self._pool(pool, keep_weights, times, search)
                 pool, held = [], 0
                 _give_back()
-        yield from self._pool(pool, keep_weights, times)
+        yield from self._pool(pool, keep_weights, times, search)
 
     def _frames(self, item: Item) -> Tensor | Failure:
         """The item's finished frames (T, F), or why there are none."""
@@ -148,8 +154,9 @@ class Transcriber:
                 raise DataError("numbers that are not finite")
             return self.frontend.finish(static)
         except (SpelldownError, OSError, ValueError) as error:
-            message, name = str(error), str(item.source)
-            named = not isinstance(item.source, Path) or name in message
+            message = str(error)
+            name = item.id if isinstance(item.source, Waveform) else str(item.source)
+            named = not isinstance(item.source, Path | Waveform) or name in message
             return Failure(item.id, message if named else f"{name}: {message}")
 
     def _static(self, item: Item) -> Tensor:
@@ -166,7 +173,9 @@ class Transcriber:
         array = read_array(source)
         if array.dtype.kind not in "fiu":
             raise DataError(f"numbers of type {array.dtype}; floating point expected")
-        return self._fitting(torch.from_numpy(array.astype(numpy.float32)))
+        with numpy.errstate(over="ignore"):  # infinities are told of, by name
+            array = array.astype(numpy.float32)
+        return self._fitting(torch.from_numpy(array))
 
     def _fitting(self, frames: Tensor) -> Tensor:
         """Ready-made static frames as float32. Raises DataError if they are not (T, width)."""
@@ -176,14 +185,19 @@ class Transcriber:
         return frames.float()
 
     def _pool(
-        self, pool: Sequence[tuple[str, Tensor | Failure]], keep_weights: bool, times: bool
+        self,
+        pool: Sequence[tuple[str, Tensor | Failure]],
+        keep_weights: bool,
+        times: bool,
+        search: GreedySettings | None,
     ) -> Iterator[Transcript | Failure]:
         """The results of a pool in its order, spelled in batches from long to short."""
         results: list[Any] = [found for _, found in pool]
         frames = {place: found for place, (_, found) in enumerate(pool)
                   if isinstance(found, Tensor)}  # fmt: skip
         for places in self._batches(frames):
-            spelled = self._spell([frames[place] for place in places], keep_weights or times)
+            inputs = [frames[place] for place in places]
+            spelled = self._spell(inputs, search or self.search, keep_weights or times)
             for place, hypothesis in zip(places, spelled, strict=True):
                 done = self._transcript(pool[place][0], frames[place], hypothesis)
                 done = self._timed(done) if times else done
@@ -203,7 +217,9 @@ class Transcriber:
         return batches
 
     @torch.inference_mode()
-    def _spell(self, frames: Sequence[Tensor], keep_weights: bool) -> list[Hypothesis]:
+    def _spell(
+        self, frames: Sequence[Tensor], search: GreedySettings, keep_weights: bool
+    ) -> list[Hypothesis]:
         device = next(self.recognizer.parameters()).device
         self.recognizer.eval()
         lengths = torch.tensor([len(one) for one in frames], device=device)
@@ -213,7 +229,7 @@ class Transcriber:
             return greedy(
                 self.recognizer,
                 memory,
-                self.search,
+                search,
                 seconds_per_frame=self.seconds_per_frame,
                 keep_weights=keep_weights,
             )

@@ -8,13 +8,17 @@ import torch
 from spelldown.data.batching import Batches
 from spelldown.errors import RunError
 
+NUMBERS = 2
+"""Counts up when equal seeds come to draw or sum otherwise than in the release before: 2 since
+random draws, the layout of padding and half-precision frames are as they are now."""
 LISTS = ("ids", "frame counts", "texts")
 
 
 def conditions(train: Batches, dev: Batches) -> dict[str, Any]:
-    """What both parts hold, and how many threads sums are split over, as plain values."""
+    """What both parts hold, and what equal bits take, as plain values: the release's `NUMBERS`, and
+    how many threads sums are split over."""
     corpus = {"train": train.contents(), "dev": dev.contents()}
-    return {"corpus": corpus, "threads": torch.get_num_threads()}
+    return {"corpus": corpus, "threads": torch.get_num_threads(), "numbers": NUMBERS}
 
 
 def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> str | None:
@@ -35,12 +39,21 @@ def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> s
             f"{run}: the corpus is not the one that this run was trained on: {'; '.join(changed)}. "
             "Restore it to go on, or begin a new run"
         )
-    if before["threads"] == now["threads"]:
+    others = []
+    if before["threads"] != now["threads"]:
+        others.append(
+            f"trained on {before['threads']} threads so far and now on {now['threads']}: sums are "
+            "rounded otherwise"
+        )
+    if before.get("numbers", 1) != now["numbers"]:
+        others.append(
+            "trained by another release of spelldown so far, which draws by chance and rounds "
+            "otherwise"
+        )
+    if not others:
         return None
-    return (
-        f"trained on {before['threads']} threads so far and now on {now['threads']}: sums are "
-        "rounded otherwise, so that the run will not end with the very weights of an unbroken one"
-    )
+    but = "so that the run will not end with the very weights of an unbroken one"
+    return f"{'; '.join(others)}, {but}"
 
 
 def _counts(part: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,8 @@ class OutFolder:
         self.doubtful = path / "doubtful.txt"
         self.left_out = path / "left_out.txt"
         self.unusable = path / "unusable.txt"
+        self.made: list[Path] = []  # folders that were not there before, the innermost first
+        self.parts_before: tuple[str, ...] = ()
 
     def manifest(self, part: str) -> Path:
         """Where a part's cuts are."""
@@ -63,6 +65,8 @@ class OutFolder:
                         f"{self.path} was prepared from {before.get('kind')} "
                         f"{before.get('source')}; choose another folder, or --overwrite"
                     )
+        self.parts_before = tuple((before or {}).get("parts") or ())
+        self.made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         self.inside.mkdir(parents=True, exist_ok=True)
         with self._lock():
             try:
@@ -71,13 +75,15 @@ class OutFolder:
                 self._leave_no_trace()
 
     def _leave_no_trace(self) -> None:
-        """Takes away the folders of a preparation that came to nothing."""
+        """Takes away what a preparation that came to nothing has made, and no other folder."""
         if self.heard.is_file() and self.heard.stat().st_size:
             return
         if [path for path in self._content() if path != self.inside]:
             return
         shutil.rmtree(self.inside, ignore_errors=True)
-        self.path.rmdir()
+        for made in self.made:
+            with suppress(OSError):  # somebody has put something there meanwhile
+                made.rmdir()
 
     def _content(self) -> list[Path]:
         return list(self.path.iterdir()) if self.path.is_dir() else []
@@ -110,10 +116,6 @@ class OutFolder:
                 ) from None
             yield
 
-    def parts(self) -> list[str]:
-        """The parts whose manifests are there."""
-        return [p.name.removesuffix(".jsonl.gz") for p in self.path.glob("*.jsonl.gz")]
-
     def clear(self) -> None:
         """Removes what only one preparation needs; what was heard stays."""
         for path in (self.found, self.fit, *self.path.glob(".*.partial")):
@@ -139,8 +141,13 @@ class Partial:
     def write(self, path: Path, line: str) -> None:
         """Adds a line to the file that will be at `path`; .gz is compressed on the way.
 
-        The same lines give the same bytes: no time and no name is in the compressed file.
+        The same lines give the same bytes: no time and no name is in the compressed file. Raises
+        OSError, which names the file, where it cannot be written.
         """
+        with naming(path):
+            self._write(path, line)
+
+    def _write(self, path: Path, line: str) -> None:
         if path not in self._files:
             beside = self._beside(path)
             beside.parent.mkdir(parents=True, exist_ok=True)
@@ -157,9 +164,10 @@ class Partial:
     def finish(self) -> list[Path]:
         """Puts all files in their places, once all of them are whole and safe on disk."""
         for path, file in self._files.items():
-            file.close()
-            with self._beside(path).open("rb") as whole:
-                to_disk(whole)
+            with naming(path):
+                file.close()
+                with self._beside(path).open("rb") as whole:
+                    to_disk(whole)
         for path in self._files:
             self._beside(path).replace(path)
         return list(self._files)
@@ -169,8 +177,20 @@ class Partial:
 
     def __exit__(self, *problem: object) -> None:
         for path, file in self._files.items():
-            file.close()
+            with suppress(OSError):  # a full disk is told once; what was written goes anyway
+                file.close()
             self._beside(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError from within names the file, as one from writing to an open file does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 class _Zipped(gzip.GzipFile):
@@ -181,5 +201,7 @@ class _Zipped(gzip.GzipFile):
         self._below = file
 
     def close(self) -> None:
-        super().close()
-        self._below.close()
+        try:
+            super().close()
+        finally:
+            self._below.close()

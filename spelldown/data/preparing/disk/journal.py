@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from array import array
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -15,10 +16,13 @@ from typing import IO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from spelldown.data.preparing.disk.folder import naming
 from spelldown.data.preparing.hearing import Channel, Heard, source_file
 from spelldown.data.preparing.utterance import Utterance
 
 SAFE_EVERY = 1.0  # seconds between two writes to the disk
+# Of what is heard: lines of another version, or that tell other things, count as not heard.
+VERSION = (2, *(field.name for field in fields(Heard)))
 
 
 def key_of(utterance: Utterance, channel: Channel | None) -> int:
@@ -37,7 +41,7 @@ def key_of(utterance: Utterance, channel: Channel | None) -> int:
     if cut is not None:
         transforms = getattr(cut.recording, "transforms", None) if cut.has_recording else None
         stretch = (cut.start, cut.end, f"{cut.channel} {cut.id} {transforms}")
-    said = repr((str(path), state, *stretch, channel))
+    said = repr((VERSION, str(path), state, *stretch, channel))
     return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
 
 
@@ -67,7 +71,8 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         assert self._file is not None
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
         self._file = None
 
     def _index(self) -> None:
@@ -119,7 +124,11 @@ class Journal:
     def add(self, key: int, heard: Heard) -> None:
         """Puts a line at the end; within a second it outlasts the end of the process."""
         line = json.dumps({"key": key, "heard": heard.as_dict()}, ensure_ascii=False)
-        self._open.write(line.encode() + b"\n")  # in append mode, wherever it was read last
+        with naming(self.path):
+            self._add(line.encode() + b"\n")
+
+    def _add(self, line: bytes) -> None:
+        self._open.write(line)  # in append mode, wherever it was read last
         if time.monotonic() - self._safe > SAFE_EVERY:
             self._open.flush()
             self._safe = time.monotonic()

@@ -25,7 +25,7 @@ DOUBTFUL = {
     "long": "very long",
     "crowded": "more text than can be said in its time",
     "sparse": "hardly any text for its time",
-    "lost": "letters or digits were taken from its text",
+    "lost": "letters, digits or signs that are read out were taken from its text",
     "repeated": "its words are also in a part that is to judge what was learnt",
 }
 REASONS = {**UNUSABLE, **DOUBTFUL}

@@ -11,7 +11,7 @@ from typing import Any
 
 from spelldown.data.preparing.hearing import Heard
 from spelldown.data.preparing.looking.doubts import Doubt
-from spelldown.data.preparing.splits import CHILD, DEV_NAMES
+from spelldown.data.preparing.splits import CHILD, DEV_NAMES, is_learnt_from
 from spelldown.data.preparing.text import Said
 from spelldown.data.preparing.utterance import Utterance
 
@@ -24,7 +24,7 @@ def rank(part: str) -> tuple[int, str]:
     """Sorts parts: 0 learnt from, 1 judging while it is learnt, 2 tested on at the end."""
     if part.lower().startswith(DEV_NAMES):
         return 1, part
-    return (2 if "test" in part.lower() else 0), part
+    return (0 if is_learnt_from(part) else 2), part
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -10,11 +11,24 @@ from pydantic import Field
 
 from spelldown.data.checks import Problem
 from spelldown.data.preparing.sources.reading.entries import each_once
-from spelldown.data.preparing.sources.reading.files import AUDIO, missing, named_after, need_folder
+from spelldown.data.preparing.sources.reading.files import missing, named_after, need_folder
 from spelldown.data.preparing.sources.reading.lines import Encoding, read_lines
-from spelldown.data.preparing.utterance import Utterance
+from spelldown.data.preparing.utterance import PassedOver, Utterance
+from spelldown.data.recordings import ENDINGS
 from spelldown.errors import DataError
 from spelldown.settings import Settings
+
+SPLITS = (
+    *("train", "train-*", "training", "dev", "dev-*", "development", "valid", "validation", "val"),
+    *("eval", "test", "test-*", "testing"),
+)
+
+
+PREPARED = frozenset((".preparing", "prepared.json"))  # what is in a folder that was prepared into
+ABOUT = (
+    *("readme", "read_me", "license", "licence", "copying", "copyright", "notice", "changelog"),
+    *("changes", "authors", "citation", "credits", "acknowledg", "about", "version"),
+)
 
 
 class FolderSettings(Settings):
@@ -25,10 +39,10 @@ class FolderSettings(Settings):
         "none", description="folder: each folder of audio is a speaker, and called so"
     )
     splits: tuple[str, ...] = Field(
-        ("train", "dev", "test"), description="top folders of these names are splits"
+        SPLITS, description="top folders of these names, in any case, are splits"
     )
-    audio: tuple[str, ...] = Field(AUDIO, description="endings of audio files, in any case")
-    text: str = Field(".txt", description="the ending of text files")
+    audio: tuple[str, ...] = Field(ENDINGS, description="endings of audio files, in any case")
+    text: str = Field(".txt", description="the ending of text files, in any case")
     encoding: Encoding = "utf-8"
 
 
@@ -36,14 +50,16 @@ def read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem
     """The utterances of a folder in the order of their paths, and what has no counterpart.
 
     An utterance is named for its path inside `source`, `a-x` for `a/x.wav`. Lines of a text are
-    joined by spaces. Hidden files and folders are passed over; links to folders are followed once.
+    joined by spaces. Passed over are hidden files and folders, folders that were prepared into,
+    and texts without audio that are called README, LICENSE and the like, of which a `PassedOver`
+    tells; links to folders are followed once.
     The names in one folder are held in memory, those in all of them are not. Raises DataError for
     a folder that holds neither audio nor text.
     """
     need_folder(source)
     empty = True
     for found in each_once(_read(source, settings)):
-        empty = False
+        empty = empty and isinstance(found, PassedOver)
         yield found
     if empty:
         raise DataError(
@@ -70,14 +86,15 @@ def _folders(
             return
         met.add((known.st_dev, known.st_ino))
         with os.scandir(folder) as entries:
-            inside = sorted(
-                (entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")
-            )
+            every = sorted((entry.name, entry.is_dir()) for entry in entries)
     except OSError as error:
         named = folder.relative_to(root).as_posix()
         wrong = f"the folder cannot be read: {error.strerror or error}"
         yield folder, Problem(named, str(folder), wrong)
         return
+    if folder != root and PREPARED.intersection(name for name, _ in every):
+        return  # such as the folder that this one is prepared into
+    inside = [(name, is_folder) for name, is_folder in every if not name.startswith(".")]
     yield folder, [name for name, is_folder in inside if not is_folder]
     for name in (name for name, is_folder in inside if is_folder):
         yield from _folders(root, folder / name, met)
@@ -93,23 +110,26 @@ class _Folder:
 
     def read(self, files: list[str]) -> Iterator[Utterance | Problem]:
         settings = self.settings
-        sounds = [name for name in files if name.lower().endswith(settings.audio)]
-        texts = {name for name in files if name.lower().endswith(settings.text)}
+        endings, ending = tuple(map(str.lower, settings.audio)), settings.text.lower()
+        sounds = [name for name in files if name.lower().endswith(endings)]
+        texts = [name for name in files if name.lower().endswith(ending)]
+        named = {name[: -len(ending)]: name for name in reversed(texts)}
         used = set()
         for name in sounds:
-            text = next((t for t in self.texts_for(name) if t in texts), None)
+            text = named.get(Path(name).stem, named.get(name))
             if text is None:
                 yield self.problem(name, f"no text file {Path(name).stem}{settings.text} beside it")
             else:
                 used.add(text)
                 yield self.utterance(name, text)
-        for name in sorted(texts - used):
-            yield self.problem(name, "a text without an audio file beside it")
-
-    def texts_for(self, name: str) -> tuple[str, ...]:
-        """What the text of an audio file may be called."""
-        stem, ending = Path(name).stem, self.settings.text
-        return f"{stem}{ending}", f"{stem}{ending.upper()}", f"{name}{ending}"
+        for name in (one for one in texts if one not in used):
+            lonely = "a text without an audio file beside it"
+            about = name.lower().startswith(ABOUT)
+            yield (
+                PassedOver(name, str(self.folder / name), lonely)
+                if about
+                else self.problem(name, lonely)
+            )
 
     def named(self, name: str) -> str:
         return named_after((self.folder / name).relative_to(self.root))
@@ -132,7 +152,10 @@ class _Folder:
         if unreachable := missing(audio):
             return Problem(self.named(name), str(audio), unreachable)
         inside = self.folder.relative_to(self.root).parts
-        split = inside[0] if inside and inside[0] in self.settings.splits else None
+        top = inside[0].lower() if inside else ""
+        split = (
+            inside[0] if any(fnmatchcase(top, s.lower()) for s in self.settings.splits) else None
+        )
         speaks = self.settings.speaker == "folder" and len(inside) > (split is not None)
         return Utterance(
             id=self.named(name),

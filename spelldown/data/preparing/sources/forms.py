@@ -1,4 +1,4 @@
-"""Forms of tables that are known by name: how Common Voice and LJSpeech write theirs."""
+"""Forms of tables that are known by name: how Common Voice, LJSpeech and NeMo write theirs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -111,6 +111,7 @@ FORMS = {
         audio_folder=Path("clips"),
         kept=("accents", "variant"),
     ),
+    "nemo": Form(columns={"audio": "audio_filepath", "start": "offset", "duration": "duration"}),
     # `text` is the third column, with numbers and abbreviations written out; `written` the second.
     # One speaker reads all of it: no speaker is named, so that it can be split at all.
     "ljspeech": Form(

@@ -32,6 +32,17 @@ ALSO_CALLED = {
     "audio": ("path", "file", "filename", "file_name", "wav", "audio_path", "audio_filepath"),
     "text": ("sentence", "transcript", "transcription", "normalized_text", "label"),
 }
+# Columns that say which sound is meant, by any of these names, are used or told that they are not.
+SAYS_WHICH = {
+    "start": ("start", "offset", "start_time", "begin", "begin_time", "segment_start"),
+    "end": ("end", "end_time", "stop", "stop_time", "segment_end"),
+    "duration": ("duration", "dur"),
+    "channel": ("channel",),
+}
+
+
+WHERE = {"start": " in its file, in seconds", "end": " in its file, in seconds"}
+WHERE |= {"duration": ", in seconds", "channel": ", counted from 0"}
 
 
 class Columns(Settings):
@@ -41,8 +52,12 @@ class Columns(Settings):
     text: str | None = Field("text", description="what is said; null: nobody wrote it down")
     id: str = Field("id", description="the utterance's name; without one, it has its file's")
     speaker: str = Field("speaker", description="who says it")
-    start: str = Field("start", description="where it begins in the file, in seconds")
-    end: str = Field("end", description="where it ends in the file, in seconds")
+    start: str | None = Field("start", description="where it begins in the file, in seconds")
+    end: str | None = Field("end", description="where it ends in the file, in seconds")
+    duration: str | None = Field(
+        None, description="how many seconds it lasts, where no end is told"
+    )
+    channel: str | None = Field(None, description="the channel of the file, counted from 0")
     split: str = Field("split", description="the part that it belongs to: train, dev, test")
     language: str = Field("language", description="the language, by any name")
     gender: str = Field("gender", description="the speaker's gender, in any words")
@@ -53,13 +68,13 @@ class TableSettings(Settings):
     """A table, or a folder of several, each a split by its name."""
 
     kind: Literal["table"] = "table"
-    form: Literal["plain", "common-voice", "ljspeech"] = Field(
+    form: Literal["plain", "common-voice", "ljspeech", "nemo"] = Field(
         "plain", description="a known form that sets what follows, unless you do"
     )
     columns: Columns = Field(
         Columns(),
         description="what the columns are called, as in audio=path or text=sentence; also id, "
-        "speaker, start, end, split, language, gender, age",
+        "speaker, start, end, duration, channel, split, language, gender, age; null: not used",
     )
     names: tuple[str, ...] = Field(
         (), description="the columns in order, for a table without a header row"
@@ -195,11 +210,25 @@ class _Table:
                 close = self.nearest(name, column, names)
                 hint = f"; did you mean {close!r}? Say --columns {name}={close}" if close else ""
                 problems.append(f"no column {column!r} for the {name}{hint}")
+        problems += self.unused(names)
         if problems:
             raise DataError(
                 f"{self.path}: the columns are {', '.join(map(repr, map(shown, names)))}",
                 [*problems, *self.advice(names)],
             )
+
+    def unused(self, names: list[str]) -> Iterator[str]:
+        """Columns that say which sound is meant, and that nothing is made of."""
+        given = self.settings.columns.model_fields_set
+        used = set(self.columns.values())
+        for name, called in SAYS_WHICH.items():
+            found = [one for one in names if one.casefold() in called and one not in used]
+            told = name in given or name in self.columns
+            if found and not told and not (name == "duration" and "end" in self.columns):
+                yield (
+                    f"column {found[0]!r} is not used: say --columns {name}={found[0]} if it is "
+                    f"the {name} of an utterance{WHERE[name]}, or --columns {name}=null if not"
+                )
 
     def nearest(self, name: str, column: str, names: list[str]) -> str | None:
         """A column that may be meant by one that is not there."""
@@ -225,6 +254,9 @@ class _Table:
         try:
             start = _seconds(has, "start") or 0.0
             end = _seconds(has, "end")
+            duration = _seconds(has, "duration")
+            end = start + duration if end is None and duration is not None else end
+            channel = _channel(has)
         except ValueError as error:
             return Problem(has.get("id") or cell or f"line {row.line}", where, str(error))
         name = has.get("id", "").strip() or self.named(audio, cell, start, end)
@@ -240,6 +272,7 @@ class _Table:
             audio=audio,
             start=start,
             end=end,
+            channel=channel,
             split=has.get("split", "").strip() or self.split,
             speaker=has.get("speaker", "").strip() or None,
             gender=has.get("gender", "").strip() or self.form.gender,
@@ -275,6 +308,13 @@ class _Table:
         if end is not None and end <= start:
             return f"from {start:g} to {end:g} s is no stretch of a recording"
         return missing(audio)
+
+
+def _channel(has: dict[str, str]) -> int | None:
+    said = has.get("channel", "").strip()
+    if said and not said.isdecimal():
+        raise ValueError(f"channel {said!r}; a number from 0 on expected")
+    return int(said) if said else None
 
 
 def _seconds(has: dict[str, str], name: str) -> float | None:

@@ -6,7 +6,7 @@ nothing but the engine's own package and the standard library.
 
     ENGINE  espeak, hibari or piper
     stdin   one JSON object a line: {"text", "voice", "speed", "pitch", "intonation", "volume",
-            "seed"}
+            "seed"}, for espeak also "rate", its words a minute
     stdout  first a JSON line about the engine: {"version", ...};
             then for each request a JSON line {"samples", "sample_rate"} and so many 16-bit
             little-endian samples, or a JSON line {"error"}
@@ -36,13 +36,9 @@ class CannotError(Exception):
 
 # --- eSpeak NG
 
-SYNCHRONOUS, CHARACTERS, UTF8 = (
-    2,
-    1,
-    1,
-)  # speak_lib.h: AUDIO_OUTPUT_..., POS_CHARACTER, espeakCHARS_
+# speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, POS_CHARACTER, espeakCHARS_UTF8
+SYNCHRONOUS, CHARACTERS, UTF8 = 2, 1, 1
 RATE, VOLUME, PITCH, INTONATION = 1, 2, 3, 4
-WORDS_A_MINUTE = 130  # at pace 1: about 15 letters a second, as people read aloud
 
 
 class Voice(ctypes.Structure):
@@ -120,7 +116,7 @@ class Espeak:
         if self._library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
             raise CannotError(f"it cannot use its voice {request['voice']!r}")
         settings = {
-            RATE: round(WORDS_A_MINUTE * request["speed"]),
+            RATE: request["rate"],
             VOLUME: request["volume"],
             PITCH: request["pitch"],
             INTONATION: request["intonation"],

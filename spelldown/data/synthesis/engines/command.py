@@ -9,16 +9,15 @@ whatever stands in it. In its arguments are replaced
     {seed}   a number: the same for the same utterance
     {out}    where the recording is to go, a name that ends in .wav (any format that we can read);
              a command without it writes the recording to its standard output
+
+A sentence may begin with `-`, as an option does: `-- {text}` where the program knows what that
+means, or a command without {text}.
 """
 
-import contextlib
 import io
-import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from typing import Self
 import numpy as np
 import soundfile
 
-from spelldown.data.synthesis.engines.speaking import Request, Speech, Voice
+from spelldown.data.synthesis.engines.speaking import MOST, Programs, Request, Speech, Voice
 from spelldown.errors import DataError
 
 PLACES = ("text", "voice", "speed", "seed", "out")
@@ -42,8 +41,7 @@ class CommandEngine:
 
     def __init__(self, command: str, timeout: float) -> None:
         self._arguments = split_command(command)
-        self._timeout = timeout
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._programs = Programs(timeout)
         self._folder = tempfile.TemporaryDirectory(prefix="spelldown-")
         self.name = Path(self._arguments[0]).stem
         self.version = command
@@ -77,6 +75,10 @@ class CommandEngine:
         if self._takes("out"):
             if not out.is_file():
                 raise DataError(f"{self._calls(request.text)} wrote no {{out}}")
+            if out.stat().st_size > MOST:
+                raise DataError(
+                    f"{self._calls(request.text)} wrote more than {MOST >> 20} MiB to {{out}}"
+                )
             said = out.read_bytes()
         try:
             samples, rate = soundfile.read(io.BytesIO(said), dtype="float32", always_2d=True)
@@ -89,8 +91,7 @@ class CommandEngine:
         return Speech(mono.clip(-(2**15), 2**15 - 1).astype(np.int16), rate)
 
     def close(self) -> None:
-        for process in list(self._running):
-            _end(process)
+        self._programs.end()
 
     def __enter__(self) -> Self:
         return self
@@ -107,37 +108,19 @@ class CommandEngine:
 
     def _run(self, arguments: Sequence[str], given: str, text: str) -> bytes:
         """What the program prints; raises DataError when it fails or takes too long."""
-        process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # ended with all that it starts
-        )
-        self._running.add(process)
         try:
-            printed, complained = process.communicate(given.encode(), timeout=self._timeout)
-        except subprocess.TimeoutExpired:
+            status, printed, complained = self._programs.run(arguments, given.encode())
+        except OSError as error:
             raise DataError(
-                f"{self._calls(text)} was not done after {self._timeout:g} seconds (--timeout)"
-            ) from None
-        finally:
-            if process.poll() is None:
-                _end(process)
-                process.communicate()
-            self._running.discard(process)
-        if process.returncode != 0:
-            lines = complained.decode(errors="replace").strip().splitlines()
-            why = f": {lines[-1]}" if lines else ""
-            raise DataError(f"{self._calls(text)} failed with status {process.returncode}{why}")
+                f"--command: {arguments[0]!r} cannot be run: {error.strerror} (a program expected, "
+                "or a script whose first line names one that is here, as #!/bin/sh)"
+            ) from error
+        except DataError as error:
+            raise DataError(f"{self._calls(text)} {error.summary}") from error
+        if status != 0:
+            why = f": {complained}" if complained else ""
+            raise DataError(f"{self._calls(text)} failed with status {status}{why}")
         return printed
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program and what it has started, if it is still there."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def split_command(command: str) -> list[str]:
@@ -147,7 +130,7 @@ def split_command(command: str) -> list[str]:
     except ValueError as error:
         raise DataError(f"--command {command!r}: {error}") from error
     if not arguments:
-        raise DataError("--command is empty: give a program, as 'say -o {out} {text}'")
+        raise DataError("--command is empty: give a program, as 'say -o {out} -- {text}'")
     strange = [
         name
         for argument in arguments
@@ -168,7 +151,7 @@ def find_command(command: str | None, timeout: float) -> Callable[[], CommandEng
     """How to start the command; raises DataError for one that cannot be run."""
     if command is None:
         raise DataError(
-            "--engine command needs the command: --command 'program -v {voice} -o {out} {text}'"
+            "--engine command needs the command: --command 'program -v {voice} -o {out} -- {text}'"
         )
     split_command(command)
     return lambda: CommandEngine(command, timeout)

@@ -4,16 +4,17 @@ import importlib.util
 import io
 import re
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import soundfile
 
-from spelldown.data.synthesis import voices as known
+from spelldown.data.synthesis.engines import espeak_voices as known
 from spelldown.data.synthesis.engines.speaking import (
+    TIMEOUT,
     ChildEngine,
+    Programs,
     Request,
     Speech,
     Voice,
@@ -52,7 +53,7 @@ class EspeakVoices:
     def cast(self, voices: Sequence[str], languages: Sequence[str]) -> list[Voice]:
         """A voice for each variant, in all accents of the languages.
 
-        Without names: those variants that people, too, would understand (see `voices.py`).
+        Without names: those variants that people, too, would understand (`espeak_voices.py`).
         """
         have = [variant.removeprefix("!v/") for variant in self.variants]
         wrong = [unknown("voice", one, have) for one in voices if one not in have]
@@ -95,20 +96,24 @@ class LoaderEngine(EspeakVoices, ChildEngine):
     title = "eSpeak NG"
     install = INSTALL
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        super().__init__(timeout)
         self.read(self.about["languages"], self.about["variants"])
 
     def speak(self, request: Request) -> Speech:
         self.check(request.voice)
         return super().speak(request)
 
+    def asked(self, request: Request) -> dict[str, Any]:
+        return super().asked(request) | {"rate": words_a_minute(request)}
+
 
 class ProgramEngine(EspeakVoices):
     """An `espeak-ng` program, started for each utterance. It has no pitch range to set."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, timeout: float = TIMEOUT) -> None:
         self._program = program
+        self._programs = Programs(timeout)
         self.version = self._run("--version").decode().split(":")[1].split()[0]
         listed = [row for row in self._listed("--voices") if not row[1].startswith("mb/")]
         self.read(listed, [row[1] for row in self._listed("--voices=variant")])
@@ -125,8 +130,7 @@ class ProgramEngine(EspeakVoices):
 
     def speak(self, request: Request) -> Speech:
         self.check(request.voice)
-        rate = round(WORDS_A_MINUTE * request.speed)
-        numbers = {"-s": rate, "-p": request.pitch, "-a": request.volume}
+        numbers = {"-s": words_a_minute(request), "-p": request.pitch, "-a": request.volume}
         options = [str(part) for pair in numbers.items() for part in pair]
         text = spoken_text(request.text)
         wav = self._run("-v", request.voice, *options, "--stdout", "--", text)
@@ -134,31 +138,38 @@ class ProgramEngine(EspeakVoices):
         return Speech(np.asarray(samples, dtype=np.int16), rate)
 
     def close(self) -> None:
-        """Nothing is left running between utterances."""
+        self._programs.end()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self.close()
 
     def _run(self, *arguments: str) -> bytes:
-        done = subprocess.run(
-            [self._program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip()
-            raise DataError(f"{self._program} has failed: {said or done.returncode}")
-        return done.stdout
+        try:
+            status, printed, complained = self._programs.run([self._program, *arguments])
+        except OSError as error:
+            raise DataError(f"{self._program} cannot be run: {error.strerror}") from error
+        except DataError as error:
+            raise DataError(f"{self._program} {error.summary}") from error
+        if status != 0:
+            raise DataError(f"{self._program} has failed: {complained or status}")
+        return printed
 
 
-def find_espeak() -> Callable[[], LoaderEngine | ProgramEngine]:
+def words_a_minute(request: Request) -> int:
+    """How fast a request is to be spoken, as eSpeak NG counts it."""
+    return round(WORDS_A_MINUTE * request.speed)
+
+
+def find_espeak(timeout: float = TIMEOUT) -> Callable[[], LoaderEngine | ProgramEngine]:
     """How to start eSpeak NG; raises DataError with what to install when there is none."""
     if importlib.util.find_spec("espeakng_loader") is not None:
-        return LoaderEngine
+        return lambda: LoaderEngine(timeout)
     program = shutil.which("espeak-ng")
     if program is not None:
-        return lambda: ProgramEngine(program)
+        return lambda: ProgramEngine(program, timeout)
     raise DataError(
         "nothing here can speak: eSpeak NG is needed, and neither its library nor its program "
         f"was found. To install it: {INSTALL}"

@@ -9,7 +9,7 @@ from spelldown.data.synthesis.engines.command import find_command
 from spelldown.data.synthesis.engines.espeak import LoaderEngine, ProgramEngine, find_espeak
 from spelldown.data.synthesis.engines.hibari import HibariEngine
 from spelldown.data.synthesis.engines.piper import PiperEngine, found_models
-from spelldown.data.synthesis.engines.speaking import Engine
+from spelldown.data.synthesis.engines.speaking import TIMEOUT, Engine
 from spelldown.errors import DataError
 
 EngineName = Literal["espeak", "hibari", "piper", "command"]
@@ -31,17 +31,17 @@ class Listed:
 
 
 def find_engine(
-    name: EngineName, command: str | None = None, timeout: float = 60.0
+    name: EngineName, command: str | None = None, timeout: float = TIMEOUT
 ) -> Callable[[], Engine]:
     """How to start an engine; raises DataError with what to install when it is not here."""
     if name == "espeak":
-        return find_espeak()
+        return find_espeak(timeout)
     if name == "command":
         return find_command(command, timeout)
     package, engine = PACKAGES[name]
     if not _is_installed(package):
         raise DataError(f"{engine.title} is not installed. To install it: {engine.install}")
-    return engine
+    return lambda: engine(timeout)
 
 
 def _is_installed(package: str) -> bool:
@@ -75,5 +75,5 @@ def list_engines() -> Iterator[Listed]:
             else:
                 languages, voices = (), tuple(found_models())
             yield Listed(name, engine.version, languages, voices)
-    places = "a program of yours: --command 'PROGRAM -v {voice} -o {out} {text}'"
+    places = "a program of yours: --command 'PROGRAM -v {voice} -o {out} -- {text}'"
     yield Listed("command", "", (), (), places)

@@ -63,7 +63,9 @@ class Energy:
     The background is the 10th percentile of the loudness over the stretch of 10 s that is judged
     and those before and behind it, the speech's loudness its 95th (at most RANGE above: digital
     silence is no background). The threshold lies at a fifth of the way between them, within
-    LEAST and MOST dB. Half a minute that varies less than CONTRAST dB has no speech.
+    LEAST and MOST dB. Half a minute that varies less than CONTRAST dB has no speech. A recording of
+    less than a STRETCH may be nothing but speech: if it varies too little, its background is the
+    2nd percentile.
     """
 
     STRETCH = 1000  # hops: ten seconds
@@ -106,7 +108,9 @@ class Energy:
         edge = self.SMOOTH // 2
         smooth = numpy.convolve(numpy.pad(held, edge, mode="edge"), window, mode="valid")
         loudness = 10 * numpy.log10(numpy.maximum(smooth, self.QUIETEST))
-        floor, peak = numpy.percentile(loudness, [10, 95])
+        least, floor, peak = numpy.percentile(loudness, [2, 10, 95])
+        if peak - floor < self.CONTRAST and len(held) < self.STRETCH:
+            floor = least
         floor = max(floor, peak - self.RANGE)
         rise = min(max(self.SHARE * (peak - floor), self.LEAST), self.MOST)
         speech: Flags = loudness[start:end] > floor + rise

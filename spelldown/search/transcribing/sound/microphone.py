@@ -21,24 +21,27 @@ def enter_pressed() -> None:
 
 
 class Microphone:
-    """The default microphone at `rate` Hz, open until `until` returns; what it hears waits in a
-    queue, so that nothing is lost while something is being spelled.
+    """The default microphone at its own rate, open until `until` returns; what it hears waits in
+    a queue, so that nothing is lost while something is being spelled.
+
+    rate: samples a second. Many devices know one rate and refuse all others.
 
     Raises AudioError if sounddevice or PortAudio is not installed or there is no microphone.
     """
 
     incomplete = ""
 
-    def __init__(self, rate: int, until: Callable[[], None] = enter_pressed) -> None:
-        self.rate, self._until = rate, until
+    def __init__(self, until: Callable[[], None] = enter_pressed) -> None:
+        self._until = until
         self._heard: queue.Queue[Samples | None] = queue.Queue()
         self._device = _sounddevice()
         try:
+            self.rate = round(self._device.query_devices(kind="input")["default_samplerate"])
             self._stream = self._device.InputStream(
-                samplerate=rate,
+                samplerate=self.rate,
                 channels=1,
                 dtype="float32",
-                blocksize=round(BLOCK_SECONDS * rate),
+                blocksize=round(BLOCK_SECONDS * self.rate),
                 callback=self._hear,
             )
         except (self._device.PortAudioError, ValueError) as error:
@@ -61,9 +64,13 @@ class Microphone:
         self._stream.close()
 
     def _listen(self) -> None:
-        self._until()
-        self._stream.stop()  # waits for the blocks that are under way
-        self._heard.put(None)
+        try:
+            self._until()
+            self._stream.stop()  # waits for the blocks that are under way
+        except Exception as error:  # a microphone that was pulled out, a closed standard input
+            self.incomplete = f"listening ended early: {error}"
+        finally:
+            self._heard.put(None)  # whoever reads the blocks would wait for ever
 
     def blocks(self) -> Iterator[Samples]:
         """What is heard, as it comes. Raises AudioError if nothing was recorded."""

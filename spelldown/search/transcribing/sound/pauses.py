@@ -1,9 +1,10 @@
-"""Long recordings, cut where nobody speaks into utterances that a recognizer can spell.
+"""Recordings, cut where nobody speaks into utterances that a recognizer can spell.
 
     recording -> blocks -> detector -> stretches of speech -> segments with a little room around
 
-Only what lies between the last cut and the newest sample is held. Where nobody pauses for
-`longest` seconds, the cut falls on the quietest place, and may go through a word.
+Every recording is listened to, however short: what is said in it does not depend on how much was
+recorded around it. Only what lies between the last cut and the newest sample is held. Where nobody
+pauses for `longest` seconds, the cut falls on the quietest place, and may go through a word.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from spelldown.data.recordings import WINDOW_SECONDS
 from spelldown.search.transcribing.sound.activity import Detector, Flags, Kind, detector
 from spelldown.search.transcribing.sound.streams import Samples, resampled
 from spelldown.search.transcribing.transcriber import Waveform
@@ -24,22 +26,31 @@ SPARED = 0.5  # seconds before `longest` in which no cut falls, so that no scrap
 
 
 class PauseSettings(Settings):
-    """Where long recordings are cut."""
+    """Where recordings are cut."""
 
     kind: Kind = Field(
         "auto",
         description="what finds pauses: silero (extra `pauses`), energy, or whichever is there",
     )
     longest: float = Field(
-        20.0, ge=2, description="seconds; longer recordings are cut, no segment is longer"
+        20.0, ge=2, description="seconds that no segment is longer than, pause or not"
     )
-    pause: float = Field(0.2, ge=0.05, description="seconds without speech at which it is cut")
+    pause: float = Field(0.3, ge=0.05, description="seconds without speech at which it is cut")
     room: float = Field(
         0.1,
         ge=0,
         description="seconds kept before and after the speech, for what a detector hears too late; "
         "at most half a pause",
     )
+
+    @model_validator(mode="after")
+    def _pauses_are_shorter(self) -> "PauseSettings":
+        if self.pause > self.longest:
+            raise ValueError(
+                f"a pause of {self.pause:g} s is longer than the longest segment, "
+                f"{self.longest:g} s"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,8 @@ def segments(
 ) -> Iterator[Segment]:
     """The stretches of a recording in which somebody speaks, in order; they never overlap.
 
-    A recording of at most `longest` seconds is one segment as it is, at its own `rate`. Longer
-    ones come at `ours`, the frontend's rate, with silence left out: perhaps nothing at all.
+    They come at `ours`, the frontend's rate, with silence left out: perhaps nothing at all. A scrap
+    too brief for a frame is a segment as it is, at its own `rate`, for the frontend to refuse.
     """
     coming = iter(blocks)
     head: list[Samples] = []
@@ -69,7 +80,7 @@ def segments(
     for block in coming:
         head.append(block)
         held += len(block)
-        if held > settings.longest * rate:
+        if held >= WINDOW_SECONDS * rate:
             break
     else:
         if held:

@@ -2,7 +2,7 @@
 seconds.
 
 A recording that breaks off (a download that was cut, a full disk, a damaged block) gives what can
-be read of it, and says afterwards what is missing.
+be read of it, and says afterwards what is missing. Samples that are no numbers are silence.
 """
 
 import re
@@ -11,71 +11,51 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from spelldown.data.recordings import UNREADABLE, no_recording, opened
 from spelldown.errors import AudioError
 
 Samples = NDArray[numpy.float32]
 
 BLOCK_SECONDS = 1.0
-UNREADABLE = (soundfile.SoundFileError, OSError, RuntimeError)
 UNKNOWN = 2**31 - 2**20
 """Bytes from which the length in a WAV header means "not known yet": what programs leave there
 that write to a pipe."""
-KNOWN = "WAV, FLAC, Ogg, Opus, MP3 and SPHERE can be read"
-SIGNATURES = (
-    (4, b"ftyp", "an MP4 or M4A file; convert it to WAV or FLAC first"),
-    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file; convert it to WAV or FLAC first"),
-    (0, b"\x30\x26\xb2\x75", "a WMA file; convert it to WAV or FLAC first"),
-    (0, b"#!AMR", "an AMR file; convert it to WAV or FLAC first"),
-    (0, b"\x93NUMPY", "a NumPy array; features are taken from files whose names end in .npy"),
-    (0, b"PK\x03\x04", "a zip archive; unpack it first"),
-    (0, b"\x1f\x8b", "a gzip archive; unpack it first"),
-)
-"""What recordings are mistaken for: where the bytes are, and which, and what it is."""
+BEYOND = "samples that are not finite numbers, or far beyond full scale"
+LOUDEST = 1e9
+"""Beyond this a sample is no sound: programs that write 24-bit integers as floats reach 1e7, and
+squares of 1e9 fit into every number used here."""
 
 
 class Recording:
-    """An open recording, read in blocks of a second of its channels' mean, float32 in [-1, 1].
+    """An open recording, read in blocks of a second of float32 in [-1, 1]: its channels' mean, or
+    one `channel`, counted from 1.
 
     rate:       samples a second
     seconds:    how long it says it is; None where its header does not know
     incomplete: what is missing, known once all blocks have been read; empty when nothing is
 
-    Raises AudioError naming the file if it is missing, empty, not permitted or no recording.
+    Raises AudioError naming the file if it is missing, empty, not permitted or no recording, or
+    has no such channel.
     """
 
-    def __init__(self, path: Path, name: str = "") -> None:
-        self.path, self.name = path, name or str(path)
+    def __init__(self, path: Path, name: str = "", channel: int | None = None) -> None:
+        self.name, self.channel = name or str(path), channel
         self.incomplete = ""
-        head, size = self._looked_at()
-        try:
-            self._file = soundfile.SoundFile(path)
-        except UNREADABLE as error:
-            raise AudioError(f"{self.name}: {_no_recording(head, error)}") from error
-        if self._file.format == "RAW":  # libsndfile's guess for a damaged header: noise
+        self._file = opened(path, self.name)
+        if channel is not None and not 1 <= channel <= self._file.channels:
             self._file.close()
-            raise AudioError(f"{self.name}: {_no_recording(head, None)}")
+            raise AudioError(
+                f"{self.name}: has {self._file.channels} channels; there is no channel {channel}"
+            )
+        with path.open("rb") as file:
+            head, size = file.read(4096), file.seek(0, 2)
         self.rate = int(self._file.samplerate)
         frames = int(self._file.frames)
         self.seconds = frames / self.rate if 0 <= frames < 2**40 else None
         self._promised = _promised(self._file, head, size, frames if self.seconds else None)
-
-    def _looked_at(self) -> tuple[bytes, int]:
-        """The file's first bytes and how many it has."""
-        if not self.path.is_file():
-            raise AudioError(f"{self.name}: no such recording")
-        try:
-            with self.path.open("rb") as file:
-                head = file.read(4096)
-                size = file.seek(0, 2)
-        except OSError as error:
-            raise AudioError(f"{self.name}: cannot be read: {error.strerror or error}") from error
-        if not size:
-            raise AudioError(f"{self.name}: an empty file (0 bytes)")
-        return head, size
 
     def __enter__(self) -> Self:
         return self
@@ -84,8 +64,8 @@ class Recording:
         self._file.close()
 
     def blocks(self) -> Iterator[Samples]:
-        """All blocks, once. Raises AudioError if there are no samples, or some are not finite."""
-        count, block = 0, round(BLOCK_SECONDS * self.rate)
+        """All blocks, once. Raises AudioError if there are no samples, or none is a number."""
+        count, wrong, block = 0, 0, round(BLOCK_SECONDS * self.rate)
         while True:
             try:
                 found = self._file.read(block, dtype="float32", always_2d=True)
@@ -93,17 +73,22 @@ class Recording:
                 at = count / self.rate
                 self.incomplete = f"damaged or cut short: cannot be decoded after {at:.1f} s"
                 if not count:
-                    raise AudioError(f"{self.name}: {_no_recording(b'', error)}") from error
+                    raise AudioError(f"{self.name}: {no_recording(error)}") from error
                 return
             if not len(found):
                 break
-            if not bool(numpy.isfinite(found).all()):
-                raise AudioError(f"{self.name}: holds samples that are not finite numbers")
+            found = found if self.channel is None else found[:, self.channel - 1 : self.channel]
+            good = (numpy.abs(found) <= LOUDEST).all(axis=1)
+            wrong += len(found) - int(good.sum())
             count += len(found)
-            yield found.mean(axis=1)
-        if not count:
-            raise AudioError(f"{self.name}: holds no samples")
+            yield numpy.where(good[:, None], found, numpy.float32(0)).mean(axis=1)
+        if count == wrong:
+            why = "no samples" if not count else f"nothing but {BEYOND}"
+            raise AudioError(f"{self.name}: holds {why}")
         self.incomplete = self._missing(count)
+        if wrong:
+            silent = f"{wrong} {BEYOND}, taken for silence"
+            self.incomplete = "; ".join(filter(None, (silent, self.incomplete)))
 
     def _missing(self, count: int) -> str:
         if self._promised is None:
@@ -115,16 +100,6 @@ class Recording:
         if promised - seconds > 0.1:
             return f"cut short: {seconds:.1f} s of {promised:.1f} s are there"
         return ""
-
-
-def _no_recording(head: bytes, error: Exception | None) -> str:
-    for at, signature, what in SIGNATURES:
-        if head[at : at + len(signature)] == signature:
-            return what
-    why = str(error or "").partition(": ")[2].strip().rstrip(".")
-    if "regular file" in why:  # what libsndfile says of an MP3 file without any sound in it
-        why = ""
-    return f"not a recording that can be read{f' ({why})' if why else ''}; {KNOWN}"
 
 
 def _promised(file: Any, head: bytes, size: int, frames: int | None) -> float | None:

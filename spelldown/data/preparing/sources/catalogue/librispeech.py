@@ -9,9 +9,10 @@ from pathlib import Path
 
 from spelldown.data.checks import Problem
 from spelldown.data.preparing.sources.reading.entries import each_once
-from spelldown.data.preparing.sources.reading.files import AUDIO, missing, need_folder
+from spelldown.data.preparing.sources.reading.files import missing, need_folder
 from spelldown.data.preparing.sources.reading.lines import read_lines, shown
 from spelldown.data.preparing.utterance import Utterance
+from spelldown.data.recordings import ENDINGS
 from spelldown.errors import DataError
 
 ENDING = ".trans.txt"
@@ -77,7 +78,7 @@ def _chapter(texts: Path, part: str, genders: dict[str, str]) -> Iterator[Uttera
     sounds = {
         one.stem: one
         for one in sorted(texts.parent.iterdir())
-        if one.suffix.lower() in AUDIO and not one.name.startswith(".")
+        if one.suffix.lower() in ENDINGS and not one.name.startswith(".")
     }
     told = set()
     for number, line, wrong in read_lines(texts):

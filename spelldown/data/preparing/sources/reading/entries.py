@@ -7,6 +7,7 @@ with the connection, so that neither a small corpus waits for the disk nor a lar
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -91,10 +92,13 @@ class Entries:
 
 
 def each_once(found: Iterable[Utterance | Problem]) -> Iterator[Utterance | Problem]:
-    """What was found, with a Problem in place of an utterance whose id was there before."""
+    """What was found, with a Problem in place of an utterance whose id was there before, or whose
+    file's name is not UTF-8 and can stand in no manifest."""
     with Entries() as entries:
         for count, one in enumerate(found, start=1):
-            if (
+            if _is_not_utf8(f"{one.id} {one.audio}" if isinstance(one, Utterance) else str(one)):
+                yield _misnamed(one)
+            elif (
                 isinstance(one, Utterance)
                 and entries.add("ids", count, one.id, one.where) is not None
             ):
@@ -103,3 +107,25 @@ def each_once(found: Iterable[Utterance | Problem]) -> Iterator[Utterance | Prob
                 yield Problem(one.id, one.where, twice)
             else:
                 yield one
+
+
+def _is_not_utf8(name: str) -> bool:
+    """Whether a name holds bytes that are not UTF-8, which Python gives as lone surrogates."""
+    return not name.isascii() and any("\udc80" <= one <= "\udcff" for one in name)
+
+
+def _misnamed(one: Utterance | Problem) -> Problem:
+    if isinstance(one, Problem):
+        return replace(
+            one,
+            utterance=_visible(one.utterance),
+            file=_visible(one.file),
+            found=_visible(one.found),
+        )
+    where = _visible(str(one.audio or one.where))
+    return Problem(_visible(one.id), where, "a name that is not UTF-8; rename the file or folder")
+
+
+def _visible(name: str) -> str:
+    """A name that can be printed: bytes that are not UTF-8 as `\\xe4`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -7,8 +7,6 @@ from pathlib import Path, PurePath
 
 from spelldown.errors import DataError
 
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au", ".caf")
-
 
 def need_folder(source: Path) -> None:
     """Raises DataError where a source is not a folder that can be listed."""
