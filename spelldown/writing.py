@@ -27,7 +27,8 @@ def write_whole(path: Path, content: str | bytes, *, lasting: bool = True) -> No
             folder_to_disk(path.parent)
     except OSError as error:
         # What write() and close() raise names no file, and nobody knows the one beside.
-        error.filename, error.filename2 = str(path), None
+        if error.errno is not None:  # without a number it would no longer say what is wrong
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         with contextlib.suppress(OSError):
