@@ -163,7 +163,7 @@ def _corpus_places() -> list[Parameter]:
 def _result() -> list[Parameter]:
     panel: dict[str, Any] = {"rich_help_panel": RESULT}
     channel = typer.Option(
-        metavar="N|mix", help="Of recordings with several; unless told: mixed.", **panel
+        metavar="N|mix", help="Of recordings with several, from 0 on; unless told: mixed.", **panel
     )
     to = typer.Option(
         metavar="arrays", help="Also write frames and transcripts in the course's layout.", **panel
