@@ -273,7 +273,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(
 def test_two_preparations_into_one_folder_keep_apart(tmp_path: Path) -> None:
     source, lock = utterances(tmp_path / "a", 2), tmp_path / "out" / ".preparing" / "lock"
     lock.parent.mkdir(parents=True)
-    code = f"import fcntl, sys; f = open({str(lock)!r}, 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    code = f"import fcntl, sys; f = open({str(lock)!r}, 'a+'); fcntl.flock(f, fcntl.LOCK_EX); "
     holds: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(
         [sys.executable, "-c", f"{code} print(flush=True); input()"], **holds

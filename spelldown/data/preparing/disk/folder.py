@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from spelldown.errors import DataError
-from spelldown.writing import to_disk
+from spelldown.writing import held, to_disk
 
 
 class OutFolder:
@@ -100,20 +100,13 @@ class OutFolder:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """The lock goes with the process, however it ends."""
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
-        with (self.inside / "lock").open("a+") as file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        """The folder is ours until the block ends; the lock goes with the process."""
+        with held(self.inside / "lock") as ours:
+            if not ours:
                 raise DataError(
                     f"{self.path}: another process is preparing into this folder; wait for it, "
                     "stop it, or choose another folder"
-                ) from None
+                )
             yield
 
     def clear(self) -> None:
