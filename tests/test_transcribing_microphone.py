@@ -113,10 +113,11 @@ def test_a_device_is_heard_at_its_own_rate_and_resampled(device: type[Device]) -
 
 def test_what_was_said_is_kept_if_waiting_for_the_end_fails(device: type[Device]) -> None:
     def fail() -> None:
+        microphone._stream.heard_all.wait(10)  # failing sooner, nothing would have been said
         raise ValueError("I/O operation on closed file")
 
-    with Microphone(fail) as microphone:
-        microphone._stream.heard_all.wait(10)
+    microphone = Microphone(fail)
+    with microphone:
         list(microphone.blocks())
     assert microphone.incomplete == "listening ended early: I/O operation on closed file"
 
