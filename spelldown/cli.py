@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from spelldown.commands.corpora.preparing import prepare
 from spelldown.commands.options import FAILED, INTERRUPTED, Json, RunPath
-from spelldown.commands.preparing import prepare
 from spelldown.commands.transcribing import transcribe
 from spelldown.errors import SpelldownError
 from spelldown.terminal import console
@@ -123,9 +123,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a run: distance, CER and WER with intervals, and the ten worst utterances."""
-    from spelldown.recipe.evaluation import evaluate as evaluated
-    from spelldown.recipe.evaluation import write_page
     from spelldown.recipe.run import load_run
+    from spelldown.recipe.using.evaluation import evaluate as evaluated
+    from spelldown.recipe.using.evaluation import write_page
     from spelldown.terminal import show_evaluation, tracked
 
     out, err = console(), console(stderr=True)

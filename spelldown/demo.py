@@ -19,10 +19,10 @@ from spelldown.data.corpora import read_part
 from spelldown.data.synthesis import DemoCorpusSettings, make_demo_corpus
 from spelldown.errors import RecipeError
 from spelldown.recipe import run as runs
-from spelldown.recipe.evaluation import Evaluation, evaluate, write_page
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.recipe.run import Run, load_run
-from spelldown.recipe.transcription import transcribe
+from spelldown.recipe.using.evaluation import Evaluation, evaluate, write_page
+from spelldown.recipe.using.transcription import transcribe
 from spelldown.search.metrics import Utterance
 from spelldown.terminal import console, tracked
 from spelldown.training.run.run_folder import RunFolder

@@ -13,8 +13,8 @@ from spelldown.training.run.tracking import QUIET_SECONDS, duration
 
 if TYPE_CHECKING:
     from spelldown.recipe.estimate import Estimate
-    from spelldown.recipe.evaluation import Evaluation
     from spelldown.recipe.overview import PartRow
+    from spelldown.recipe.using.evaluation import Evaluation
     from spelldown.search.metrics import Counts
 
 WIDTH = 100  # letters of a sentence in one line

@@ -16,7 +16,7 @@ from spelldown.terminal import console, tracked
 
 if TYPE_CHECKING:
     from spelldown.recipe.run import Run
-    from spelldown.recipe.transcription import Asked
+    from spelldown.recipe.using.transcription import Asked
     from spelldown.search.transcribing.joined import Heard
     from spelldown.search.transcribing.sound.pauses import PauseSettings
 
@@ -133,7 +133,7 @@ def transcribe(
             raise typer.BadParameter(
                 f"{_count(asked)} inputs are as many {format_} files: say where with --out DIR"
             )
-        from spelldown.recipe.transcription import spelled
+        from spelldown.recipe.using.transcription import spelled
 
         with _bar(asked, err) as progress:
             results = spelled(loaded, asked, settings, progress)
@@ -157,7 +157,7 @@ def _settings(pauses: PausesName, cut: dict[str, float]) -> "PauseSettings":
 
 def _submit(run: Path, inputs: list[str], file: Path) -> None:
     from spelldown.recipe.run import load_run
-    from spelldown.recipe.transcription import write_submission
+    from spelldown.recipe.using.transcription import write_submission
 
     err = console(stderr=True)
     count = write_submission(load_run(run), inputs, file, tracked("spelling", err), err.print)
@@ -172,7 +172,7 @@ def _asked(
     stack: ExitStack,
     err: Console,
 ) -> "Asked":
-    from spelldown.recipe import transcription
+    from spelldown.recipe.using import transcription
 
     if microphone:
         asked = transcription.microphone(run)

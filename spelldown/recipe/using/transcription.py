@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from spelldown.data.frontend import ArraysFrontendSettings
 from spelldown.errors import DataError
-from spelldown.recipe.evaluation import Progress
 from spelldown.recipe.run import Run
+from spelldown.recipe.using.evaluation import Progress
 from spelldown.search.transcribing.inputs import STANDARD_INPUT, Inputs, inputs
 from spelldown.search.transcribing.joined import Heard, Source, heard, seconds_of
 from spelldown.search.transcribing.sound.activity import detector

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from spelldown.terminal import console
 
 if TYPE_CHECKING:
-    from spelldown.commands.kind_options import Section
+    from spelldown.commands.corpora.kind_options import Section
     from spelldown.data.synthesis.engines.kinds import Listed
     from spelldown.data.synthesis.synthetic import Result
 
@@ -44,7 +44,7 @@ def synthetic_command() -> TyperCommand:
 
 
 def _sections() -> dict[str, "Section"]:
-    from spelldown.commands.kind_options import Section
+    from spelldown.commands.corpora.kind_options import Section
     from spelldown.data.preparing.text import TextSettings
     from spelldown.data.synthesis.planning import SharesSettings, VarietySettings
     from spelldown.data.synthesis.synthetic import SayingSettings, SpeakingSettings

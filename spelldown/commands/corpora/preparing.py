@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
+from spelldown.commands.corpora.prepared import show_prepared
 from spelldown.commands.options import INTERRUPTED
-from spelldown.commands.prepared import show_prepared
 from spelldown.errors import DataError
 from spelldown.terminal import console, working
 
 if TYPE_CHECKING:
-    from spelldown.commands.kind_options import Section
+    from spelldown.commands.corpora.kind_options import Section
     from spelldown.data.preparing.prepare import Prepared
 
 TEXT, PARTS, DOUBTS, RESULT = "Texts", "Parts", "What is doubtful", "The result"
@@ -43,7 +43,7 @@ class _Kinds(TyperGroup):
 
     def get_command(self, ctx: Any, name: str) -> Any:
         if name == SYNTHETIC:
-            from spelldown.commands.synthetic import synthetic_command
+            from spelldown.commands.corpora.synthetic import synthetic_command
 
             return synthetic_command()
         declared = super().get_command(ctx, name)
@@ -90,7 +90,7 @@ def _show_catalogue(out: Console) -> None:
 
 def _command_of(name: str) -> TyperCommand:
     """The command of a kind or of a published corpus."""
-    from spelldown.commands.kind_options import Section
+    from spelldown.commands.corpora.kind_options import Section
     from spelldown.data.preparing.sources.catalogue import entry_of
     from spelldown.data.preparing.sources.kinds import KINDS
 
@@ -118,7 +118,7 @@ def _command_of(name: str) -> TyperCommand:
 
 def _sections() -> dict[str, "Section"]:
     """The settings that all kinds share, with the options' names where those differ."""
-    from spelldown.commands.kind_options import Section
+    from spelldown.commands.corpora.kind_options import Section
     from spelldown.data.preparing.looking.doubts import DoubtSettings
     from spelldown.data.preparing.splits import SplitSettings
     from spelldown.data.preparing.text import TextSettings

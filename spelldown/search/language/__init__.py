@@ -1,0 +1,1 @@
+"""Language models: what is likely to be written, whatever was said."""
