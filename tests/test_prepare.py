@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from spelldown.cli import app
 from spelldown.data.checks import Problem, text_of
 from spelldown.data.corpora import CutsSettings, read_part
+from spelldown.data.loading.ahead import AHEAD
 from spelldown.data.preparing import hearing
 from spelldown.data.preparing import prepare as room
 from spelldown.data.preparing.hearing import Heard
@@ -127,7 +128,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(
         assert not files_of(tmp_path / "out")
     prepared(tmp_path / "out", source)
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole" / "out")
-    assert len(set(heard)) == 30 and len(heard) <= 30 + 2 * room.AHEAD  # those under way are lost
+    assert len(set(heard)) == 30 and len(heard) <= 30 + 2 * AHEAD  # those under way are lost
 
 
 def test_a_line_that_a_kill_tore_is_heard_again(tmp_path: Path, heard: list[str]) -> None:

@@ -86,11 +86,11 @@ def test_random_bytes_and_empty_files_are_no_recordings(tmp_path: Path, ending: 
     path = tmp_path / f"a.{ending}"
     path.write_bytes(np.random.default_rng(0).bytes(5000))
     assert reasons(told(path)) == ["unreadable"]
-    assert "Format not recognised" in told(path).found[0][1]
+    assert "not a recording that can be read" in told(path).found[0][1]
     path.write_bytes(b"")
     assert told(path).found == (("unreadable", "an empty file (0 bytes)"),)
     path.unlink()
-    assert told(path).found == (("unreadable", "there is no such file"),)
+    assert told(path).found == (("unreadable", "no such recording"),)
     path.mkdir()
     assert reasons(told(path)) == ["unreadable"]
 

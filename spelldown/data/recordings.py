@@ -111,7 +111,8 @@ def opened(path: Path, name: str = "") -> soundfile.SoundFile:
     for a file that is missing, not permitted, empty or no recording, with what it is instead."""
     name = name or str(path)
     if not path.is_file():
-        raise AudioError(f"{name}: no such recording")
+        what = "a folder, and no recording" if path.is_dir() else "no such recording"
+        raise AudioError(f"{name}: {what}")
     try:
         with path.open("rb") as file:
             head = file.read(16)

@@ -1,13 +1,18 @@
-"""Things made ahead of time by a thread, while whoever wants them is busy with the last."""
+"""Things made ahead of time by threads, while whoever wants them is busy with the last."""
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 Made = TypeVar("Made")
+Item = TypeVar("Item")
+
+AHEAD = 8  # items under way for each thread, so that none waits for a slow one
 
 
 def ahead(source: Iterator[Made], count: int) -> Iterator[Made]:
@@ -65,3 +70,24 @@ def _work_alone() -> None:
     restoring = threading.Thread(target=torch.set_num_threads, args=(usual,))
     restoring.start()
     restoring.join()
+
+
+def side_by_side(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Made], items: Iterable[Item], threads: int
+) -> Iterator[tuple[Item, Future[Made]]]:
+    """Each item with what `work` makes of it in one of the pool's threads, in the items' order.
+
+    Items are taken up to AHEAD for each thread before the first is done, whose future is waited for
+    by whoever asks for its result. What has not begun when the iterator is closed, is not done.
+    """
+    under_way: deque[tuple[Item, Future[Made]]] = deque()
+    try:
+        for item in items:
+            under_way.append((item, pool.submit(work, item)))
+            if len(under_way) >= AHEAD * threads:
+                yield under_way.popleft()
+        while under_way:
+            yield under_way.popleft()
+    finally:
+        for _, future in under_way:
+            future.cancel()

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import soundfile
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
 from spelldown.data.preparing.utterance import Utterance
-from spelldown.data.recordings import UNREADABLE, WINDOW_SECONDS, file_of, samples_of
+from spelldown.data.recordings import (
+    UNREADABLE,
+    WINDOW_SECONDS,
+    file_of,
+    no_recording,
+    opened,
+    samples_of,
+)
 from spelldown.errors import AudioError
 
 SECONDS_AT_ONCE = 30
@@ -89,9 +95,6 @@ def hear(utterance: Utterance, channel: Channel | None) -> Heard:
     path = source_file(utterance)
     if path is None:
         return Heard(found=(("unreadable", "neither a recording nor frames"),))
-    wrong = _wrong_with_file(path)
-    if wrong:
-        return Heard(found=(("unreadable", wrong),))
     start, end = utterance.start, utterance.end
     if cut is not None:
         start, end = cut.start, cut.end
@@ -99,36 +102,12 @@ def hear(utterance: Utterance, channel: Channel | None) -> Heard:
     else:
         taken = [] if utterance.channel is None else [utterance.channel]
     try:
-        with soundfile.SoundFile(path) as file:
-            if file.format == "RAW":  # without a header, as libsndfile takes any .au for telephony
-                return Heard(found=(("unreadable", _unreadable("Format not recognised")),))
+        with opened(path) as file:
             return _hear_file(file, path, (start, end), _taken(taken, file.channels, channel))
+    except AudioError as error:
+        return Heard(found=(("unreadable", str(error).removeprefix(f"{path}: ")),))
     except UNREADABLE as error:
-        return Heard(found=(("unreadable", _unreadable(error)),))
-
-
-def _wrong_with_file(path: Path) -> str:
-    """What is wrong with a file before anybody knows what it holds; empty when nothing is."""
-    try:
-        if path.is_dir():
-            return "a folder, and no recording"
-        with path.open("rb") as file:
-            if not file.read(1):
-                return "an empty file (0 bytes)"
-    except FileNotFoundError:
-        return "there is no such file"
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return ""
-
-
-def _unreadable(error: Exception | str) -> str:
-    reason = str(error).rpartition("': ")[2].removeprefix("Error : ").rstrip(".")
-    if "not a regular file" in reason:  # what libsndfile says where MP3 was looked for in vain
-        reason = "Format not recognised"
-    return (
-        f"not a recording that can be read ({reason}); WAV, FLAC, Ogg, Opus, MP3 and SPHERE can be"
-    )
+        return Heard(found=(("unreadable", no_recording(error)),))
 
 
 def _taken(told: list[int], have: int, channel: Channel | None) -> tuple[int, ...]:

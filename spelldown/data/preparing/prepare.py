@@ -14,9 +14,9 @@ of text or other parts, hears nothing twice.
 import errno
 import json
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from spelldown.data.checks import Problem
+from spelldown.data.loading.ahead import side_by_side
 from spelldown.data.preparing.cutting import cut_of
 from spelldown.data.preparing.disk.folder import OutFolder, Partial
 from spelldown.data.preparing.disk.found import Fit, Found, named, read_fit, read_found
@@ -41,8 +42,6 @@ from spelldown.data.preparing.utterance import PassedOver, Utterance
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
-
-AHEAD = 8  # utterances under way for each job
 
 Source = Callable[[], Iterable[Utterance | Problem]]
 Progress = Callable[[str, Iterable[Any], int | None], Iterable[Any]]
@@ -305,19 +304,14 @@ def _heard(found: Iterable[Found], channel: Any, jobs: int) -> Iterator[tuple[in
 
     By threads: decoding happens outside of Python's lock.
     """
-    pool = ThreadPoolExecutor(jobs)
-    waiting: deque[tuple[int, Future[Heard]]] = deque()
-    try:
-        for one in found:
-            assert isinstance(one.what, Utterance)
-            waiting.append((one.key, pool.submit(hear, one.what, channel)))
-            if len(waiting) >= AHEAD * jobs:
-                key, future = waiting.popleft()
-                yield key, future.result()
-        for key, future in waiting:
-            yield key, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def listen(one: Found) -> Heard:
+        assert isinstance(one.what, Utterance)
+        return hear(one.what, channel)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for one, heard in side_by_side(pool, listen, found, jobs):
+            yield one.key, heard.result()
 
 
 def _repeated(hashes: "array[int]", places: "array[int]", names: list[str]) -> NDArray[np.int64]:

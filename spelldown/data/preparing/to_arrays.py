@@ -11,9 +11,8 @@ import hashlib
 import io
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from pydantic import Field
 from spelldown.data.cache import VERSION
 from spelldown.data.checks import text_of
 from spelldown.data.frontend import Frontend, LogMelSettings, MfccSettings
+from spelldown.data.loading.ahead import side_by_side
 from spelldown.data.preparing.disk.folder import naming
 from spelldown.data.reading.identity import digest_of
 from spelldown.data.recordings import file_of
@@ -34,7 +34,6 @@ from spelldown.errors import DataError
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
 
-AHEAD = 8  # utterances under way for each job
 HEAD = 128  # bytes before the numbers in an .npy file of two axes
 MADE = ".arrays.json"  # says how the arrays in a folder were made, and of which manifest
 EACH = ".made"  # a line for each utterance's frames: a digest of what they were made of, its name
@@ -223,21 +222,22 @@ def _made(
     jobs: int,
 ) -> Iterator[tuple[str, str]]:
     """Writes every utterance's two files, `jobs` at the same time; its name and digest then."""
-    pool = ThreadPoolExecutor(jobs)
-    waiting: deque[Future[tuple[str, str]]] = deque()
-    try:
+
+    def asked() -> Iterator[tuple[Cut, str, bool]]:
         for cut in cuts:
             name, digest = _name(cut.id), digest_of({}, [cut])
             fresh = made.get(name) == digest and _is_whole(folder, cut, frontend)
             if name in made and not fresh:
                 keep(name, "-")  # until they are made, the file may be of the one or the other
-            waiting.append(pool.submit(_write, cut, folder, frontend, digest, fresh))
-            if len(waiting) >= AHEAD * jobs:
-                yield waiting.popleft().result()
-        for one in waiting:
-            yield one.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield cut, digest, fresh
+
+    def make(one: tuple[Cut, str, bool]) -> tuple[str, str]:
+        cut, digest, fresh = one
+        return _write(cut, folder, frontend, digest, fresh)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for _, written in side_by_side(pool, make, asked(), jobs):
+            yield written.result()
 
 
 def _from_anywhere(cut: Cut, out: Path) -> Cut:

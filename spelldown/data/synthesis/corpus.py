@@ -4,9 +4,8 @@ import gzip
 import io
 import json
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
@@ -18,13 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spelldown.data.checks import Problem
+from spelldown.data.loading.ahead import side_by_side
 from spelldown.data.recordings import UNREADABLE
 from spelldown.data.synthesis.engines.speaking import Engine, Request
 from spelldown.data.synthesis.sound import Take, record
 from spelldown.errors import DataError
 from spelldown.writing import write_whole
 
-AT_ONCE = 8  # utterances under way for each process, so that none waits for a slow one
 IN_A_ROW = 20  # failures after which the engine itself must be broken
 
 
@@ -179,34 +178,22 @@ def _in_order(
     pool: ThreadPoolExecutor, studio: _Studio, share: Share, processes: int, leave_out: bool
 ) -> Iterator[tuple[Utterance, float | Problem]]:
     """Each utterance with its seconds, in order, until they are enough; the next are under way."""
-    under_way: deque[tuple[Utterance, Future[float]]] = deque()
-    coming = iter(share.utterances)
     total, failures = 0.0, 0
-    try:
-        while total < share.seconds:
-            while len(under_way) < AT_ONCE * processes:
-                utterance = next(coming, None)
-                if utterance is None:
-                    break
-                under_way.append((utterance, pool.submit(studio.seconds, utterance)))
-            if not under_way:
-                return
-            utterance, future = under_way.popleft()
-            try:
-                seconds = future.result()
-            except _DiskError:
+    for utterance, spoken in side_by_side(pool, studio.seconds, share.utterances, processes):
+        try:
+            seconds = spoken.result()
+        except _DiskError:
+            raise
+        except DataError as error:
+            failures += 1
+            if not leave_out or failures == IN_A_ROW:
                 raise
-            except DataError as error:
-                failures += 1
-                if not leave_out or failures == IN_A_ROW:
-                    raise
-                yield utterance, Problem(utterance.id, utterance.path, error.summary)
-            else:
-                total, failures = total + seconds, 0
-                yield utterance, seconds
-    finally:
-        for _, future in under_way:
-            future.cancel()
+            yield utterance, Problem(utterance.id, utterance.path, error.summary)
+        else:
+            total, failures = total + seconds, 0
+            yield utterance, seconds
+        if total >= share.seconds:
+            return
 
 
 def _shown(
