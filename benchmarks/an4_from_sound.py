@@ -23,7 +23,7 @@ from spelldown.data.frontend import Frontend, MfccSettings, normalised
 from spelldown.data.recordings import read_audio
 from spelldown.recipe.run import load_run
 from spelldown.search.metrics import score
-from spelldown.search.transcribing.transcriber import Item, Transcript
+from spelldown.search.transcribing.transcript import Item, Transcript
 
 LOWEST, HIGHEST, FILTERS = (20.0, 130.0, 200.0), (6800.0, 7600.0), (31, 40)
 

@@ -4,7 +4,6 @@ Everything heavy is imported inside the commands, so that `spelldown --help` ans
 """
 
 import errno
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,12 @@ import typer
 from typer.core import TyperGroup
 
 from spelldown.commands.corpora.preparing import prepare
-from spelldown.commands.options import FAILED, INTERRUPTED, Json, RunPath
+from spelldown.commands.evaluating import evaluate
+from spelldown.commands.language import train_lm
+from spelldown.commands.options import FAILED, INTERRUPTED
+from spelldown.commands.studies import report, study
 from spelldown.commands.transcribing import transcribe
+from spelldown.commands.tuning import tune
 from spelldown.errors import SpelldownError
 from spelldown.terminal import console
 
@@ -78,70 +81,59 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with this run, by its own recipe.")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most that it may hold: 6GB (training.memory)."),
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHERE", help="tensorboard, wandb or mlflow too; may be given several times."
+        ),
+    ] = None,
 ) -> None:
-    """Train a recipe, or go on with a run that was stopped or killed."""
+    """Train a recipe, or go on with a run that was stopped or killed.
+
+    On several GPUs or machines: torchrun --nproc-per-node 2 -m spelldown train RECIPE
+    """
+    if resume is not None and recipe is not None and "=" in str(recipe):
+        raise typer.BadParameter(
+            f"{recipe}: a resumed run goes on by its own recipe, unchanged; to train otherwise, "
+            f"begin a new one: spelldown train {resume / 'recipe.yaml'} {recipe}"
+        )
     if (recipe is None) == (resume is None):
         raise typer.BadParameter(
             "give a recipe to start, or --resume RUN to go on (one of the two)"
         )
-    if resume is not None and (overrides or run is not None):
+    if resume is not None and (overrides or track or run is not None):
         raise typer.BadParameter("a resumed run goes on by its own recipe, in its own folder")
-    from spelldown.recipe import run as runs
-    from spelldown.recipe.recipe import read_recipe
+    from spelldown.recipe import together
 
     if resume is not None:
-        folder, outcome = resume, runs.resume(resume)
+        trained = together.resume(resume, memory)
     else:
         assert recipe is not None
-        asked = read_recipe(recipe, overrides or ())
-        place = runs.new_folder(asked.name) if run is None else runs.free_folder(run)
-        folder, outcome = place.path, runs.start(asked, place)
+        limit = [] if memory is None else [f"training.memory={memory}"]
+        trained = together.train(recipe, [*(overrides or ()), *limit], run, track or ())
+    if trained is None:  # not the first of several processes: it only trained along
+        return
+    folder, outcome = trained.folder, trained.outcome
     if outcome.ending == "interrupted":  # the trainer has said how to go on
-        raise typer.Exit(INTERRUPTED)
+        # What watches over several processes would start them again after any other status.
+        raise typer.Exit(INTERRUPTED if trained.processes == 1 else 0)
     out = console()
     best = "" if outcome.best is None else f", best epoch {outcome.best_epoch} ({outcome.best:.3f})"
     out.print(f"{outcome.ending} after {outcome.epochs} epochs{best}")
     out.print(f"next: spelldown evaluate {folder}")
 
 
-@app.command()
-def evaluate(
-    run: RunPath,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="data.root=..., search.longest=..., ..."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, dev, test, or a part's own name.")] = "test",
-    by: Annotated[
-        str | None,
-        typer.Option(metavar="WHAT", help="Groups apart too: gender, speaker, age:16, ..."),
-    ] = None,
-    json_: Json = False,
-    page: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also an HTML page of the worst, with their attention."),
-    ] = None,
-) -> None:
-    """Score a run: distance, CER and WER with intervals, and the ten worst utterances."""
-    from spelldown.recipe.run import load_run
-    from spelldown.recipe.using.evaluation import evaluate as evaluated
-    from spelldown.recipe.using.evaluation import write_page
-    from spelldown.terminal import show_evaluation, tracked
-
-    out, err = console(), console(stderr=True)
-    loaded = load_run(run, overrides or ())
-    found = evaluated(loaded, split, tracked("spelling", err), by)
-    if json_:
-        print(json.dumps(found.as_dict(), ensure_ascii=False))
-    else:
-        show_evaluation(out, found)
-    if page is not None:
-        write_page(loaded, found, page)
-        err.print(f"page: {page}")
-
-
 app.add_typer(prepare, name="prepare")
+app.command()(evaluate)
 app.command()(transcribe)
+app.command()(tune)
+app.command()(train_lm)
+app.command()(study)
+app.command()(report)
 
 
 @app.command()

@@ -6,8 +6,13 @@
         AudioError          a recording that cannot be read or decoded
       RunError              a run folder that is missing, incomplete or of another recipe
         CheckpointError     a checkpoint that is damaged or does not fit the model
+      SearchError           a search that cannot be made with this run, or on this machine
+      LanguageModelError    a language model that is damaged or of another vocabulary
       TrainingError         training cannot go on
         NonFiniteError      losses or gradients stayed non-finite
+        DoesNotFitError     a single utterance, or the optimizer, does not fit into memory
+        LostRankError       another process that trained along is gone
+      StudyError            a study that cannot be run: every problem, row by row
 
 Every message says what was found, where, and what would be right. The command line prints it
 without a traceback and ends with status 1; anything that is not a SpelldownError is our own bug.
@@ -54,9 +59,29 @@ class CheckpointError(RunError):
     """A checkpoint that is damaged or does not fit the model."""
 
 
+class SearchError(SpelldownError):
+    """A search that cannot be made with this run, or on this machine."""
+
+
+class LanguageModelError(ProblemsError):
+    """A language model that is damaged, or of another vocabulary."""
+
+
 class TrainingError(SpelldownError):
     """Training cannot go on."""
 
 
 class NonFiniteError(TrainingError):
     """Losses or gradients stayed non-finite."""
+
+
+class DoesNotFitError(TrainingError):
+    """A single utterance, or the optimizer, does not fit into memory."""
+
+
+class LostRankError(TrainingError):
+    """Another process that trained along is gone."""
+
+
+class StudyError(ProblemsError):
+    """A study that cannot be run."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spelldown.recipe.overview import PartRow
     from spelldown.recipe.using.evaluation import Evaluation
     from spelldown.search.metrics import Counts
+    from spelldown.search.search import SearchSettings
 
 WIDTH = 100  # letters of a sentence in one line
 
@@ -74,14 +75,23 @@ def show_evaluation(out: Console, evaluation: "Evaluation") -> None:
     out.print(
         f"{evaluation.part}: {scores.utterances} utterances, by the weights of epoch "
         f"{evaluation.epoch} of {evaluation.run}\n"
+        f"search: {described(evaluation.search)}\n"
         f"distance {scores.distance:.2f} character edits an utterance ({low:.2f} to {high:.2f})"
     )
+    if scores.edge_distance:
+        out.print(
+            f"  of these {scores.edge_distance:.2f} are spaces before or after a text, which CER "
+            "and WER do not see"
+        )
     for name, counts, unit in (
         ("CER", scores.characters, "characters"),
         ("WER", scores.words, "words"),
     ):
         out.print(_rate(name, counts, unit, scores.intervals[name.lower()]))
     out.print("intervals: 95 %, bootstrap over utterances")
+    if evaluation.oracle is not None:
+        out.print(f"WER if the best of each utterance's hypotheses was chosen: "
+                  f"{evaluation.oracle.rate:.2%}")  # fmt: skip
     if evaluation.unended:
         out.print(f"{evaluation.unended} ran to the search's limit without <eos>")
     for name, group in evaluation.groups.items():
@@ -95,6 +105,18 @@ def show_evaluation(out: Console, evaluation: "Evaluation") -> None:
         out.print(f"\nleft out, {len(evaluation.left_out)} problems:", style="bold")
         for problem in evaluation.left_out:
             out.print(f"  {problem}")
+
+
+def described(search: "SearchSettings") -> str:
+    """`beam 8, ctc_weight 0.3`: the kind of search and what is not as it is by default."""
+    told = search.model_dump(mode="json", exclude_defaults=True)
+    told.pop("kind", None)
+    if search.kind == "beam":
+        kind = f"beam {search.beam}"
+        told.pop("beam", None)
+    else:
+        kind = search.kind
+    return ", ".join([kind, *(f"{name} {value}" for name, value in told.items())])
 
 
 def _rate(name: str, counts: "Counts", unit: str, interval: tuple[float, float]) -> str:

@@ -21,11 +21,26 @@ def test_groups_are_by_what_the_corpus_tells() -> None:
 
 def test_a_number_parts_those_below_it_from_the_others() -> None:
     cuts = [cut(0, age=15.5), cut(1, age=16), cut(2), cut(3, age=7)]
-    assert grouped_by(cuts, "age:16") == {
-        "age 16 or more": [1],
-        "age under 16": [0, 3],
-        "no age": [2],
-    }
+    assert list(grouped_by(cuts, "age:16").items()) == [
+        ("age under 16", [0, 3]),
+        ("age 16 or more", [1]),
+        ("no age", [2]),
+    ]
+
+
+def test_several_numbers_part_what_lies_between_them() -> None:
+    cuts = [cut(number, age=age) for number, age in enumerate((15.9, 16, 14, 7, 30))]
+    assert list(grouped_by(cuts, "age:14,16").items()) == [
+        ("age under 14", [3]),
+        ("age 14 to under 16", [0, 2]),
+        ("age 16 or more", [1, 4]),
+    ]
+
+
+@pytest.mark.parametrize("by", ["age:", "age:old", "age:16,14", "age:14,14", "age:14,", "age:nan"])
+def test_numbers_that_part_nothing_are_refused_with_an_example(by: str) -> None:
+    with pytest.raises(DataError, match=f"{by}: after the colon .* from low to high .* age:14,16"):
+        grouped_by([cut(0, age=3)], by)
 
 
 def test_what_is_not_known_is_refused_with_what_is() -> None:

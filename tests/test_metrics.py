@@ -73,8 +73,8 @@ def test_pieces_joined_are_the_texts_and_differ_where_they_say(said: str, spelle
 def test_aligned_texts_are_of_one_length_and_marked_as_counted(said: str, spelled: str) -> None:
     reference, hypothesis, marks = aligned(said, spelled)
     assert len(reference) == len(hypothesis) == len(marks)
-    assert reference.replace(GAP, "") == said
-    assert hypothesis.replace(GAP, "") == spelled
+    assert reference.replace(GAP, "").replace("␣", " ") == said
+    assert hypothesis.replace(GAP, "").replace("␣", " ") == spelled
     counts = Counts(marks.count("I"), marks.count("D"), marks.count("S"), marks.count(" "))
     assert counts == edit_counts(said, spelled)
 
@@ -86,6 +86,11 @@ def test_aligned_texts_show_each_kind_of_edit() -> None:
         "    S      I",
     )
     assert aligned("CAT", "AT") == ("CAT", f"{GAP}AT", "D  ")
+
+
+def test_aligned_texts_show_white_space_where_they_differ_in_it_and_leave_it_elsewhere() -> None:
+    assert aligned("A B C", "A BC") == ("A B␣C", f"A B{GAP}C", "   D ")
+    assert aligned("A\tB", "A B") == ("A⇥B", "A␣B", " S ")
 
 
 def test_long_aligned_texts_wrap_with_their_labels() -> None:
@@ -113,6 +118,8 @@ def test_an_empty_reference_adds_insertions_and_no_length() -> None:
 def test_spaces_around_a_text_count_in_the_distance_alone() -> None:
     scores = score(["AB"], ["AB "])
     assert (scores.distance, scores.cer, scores.wer) == (1.0, 0.0, 0.0)
+    assert scores.edge_distance == 1.0
+    assert score(["A B"], ["AB"]).edge_distance == 0.0
 
 
 def test_what_does_not_pair_is_refused_by_number() -> None:

@@ -32,8 +32,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         transcriber=hearing_transcriber(),
         recipe=SimpleNamespace(frontend=frontend),
         folder=SimpleNamespace(path=Path("runs/a")),
+        notes=(),
     )
-    monkeypatch.setattr(runs, "load_run", lambda path: made)
+    monkeypatch.setattr(runs, "load_run", lambda path, changes, tuned: made)
     return made
 
 

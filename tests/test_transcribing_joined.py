@@ -13,7 +13,8 @@ from spelldown.data.frontend import ArraysFrontendSettings, Frontend
 from spelldown.search.search import GreedySettings
 from spelldown.search.transcribing.joined import AHEAD, Heard, Source, heard, seconds_of
 from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
-from spelldown.search.transcribing.transcriber import Item, Transcriber, Transcript
+from spelldown.search.transcribing.transcriber import Transcriber
+from spelldown.search.transcribing.transcript import Item, Transcript
 
 SETTINGS = PauseSettings(kind="energy", longest=4.0)
 SPANS = ((0.5, 2.0), (2.6, 3.5), (5.0, 5.9), (9.0, 10.5))

@@ -23,6 +23,7 @@ from spelldown.training.learning.optimizer import AdamSettings
 from spelldown.training.learning.schedule import PlateauRate
 from spelldown.training.learning.settings import Learning, TrainingSettings
 from spelldown.training.learning.teacher_forcing import RuleBForcing
+from spelldown.training.parallel.ranks import Ranks
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Tracker
 from spelldown.training.trainer import Trainer
@@ -77,6 +78,7 @@ def tiny_trainer(
     tracker: Tracker | None = None,
     train: Batches | None = None,
     recognizer: Recognizer | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     return Trainer(
         RunFolder(run),
@@ -88,6 +90,7 @@ def tiny_trainer(
         GreedySettings(longest=30),
         seed=1,
         tracker=tracker,
+        ranks=ranks,
     )
 
 

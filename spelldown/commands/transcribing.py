@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from spelldown.commands.options import FAILED, RunPath
+from spelldown.commands.search_options import Searching, with_search_options
 from spelldown.terminal import console, tracked
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class PausesName(StrEnum):
     silero = "silero"
 
 
+@with_search_options
 def transcribe(
     run: RunPath,
     inputs: Annotated[
@@ -94,6 +96,16 @@ def transcribe(
         Path | None,
         typer.Option(metavar="FILE", help="Write the course's hand-in (index,label) instead."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Laid over the run's recipe: search.longest=100, training.device=cpu, ...",
+        ),
+    ] = None,
+    *,
+    searching: Searching,
 ) -> None:
     """Spell recordings of any length, or features, that have no transcript."""
     if bool(inputs) == microphone:
@@ -101,6 +113,7 @@ def transcribe(
     if json_ and format_ not in (None, FormatName.json):
         raise typer.BadParameter(f"--json is --format json, not {format_}: choose one")
     format_ = format_ or (FormatName.json if json_ else FormatName.text)
+    changes = (*searching.overrides, *(set_ or ()))
     if microphone and channel is not None:
         raise typer.BadParameter("--channel chooses among a file's; the microphone is heard as one")
     if out is not None:
@@ -117,7 +130,7 @@ def transcribe(
             raise typer.BadParameter(
                 "a hand-in has one line a file; nothing is cut for it, and all channels are heard"
             )
-        _submit(run, inputs or [], submission)
+        _submit(run, inputs or [], submission, changes, searching.tuned)
         return
     # oneDNN keeps a kernel for each shape of batch it has met, 1024 of them unless told otherwise:
     # 200 MiB more after an hour of speech, and no faster. Only heeded before torch first computes.
@@ -126,7 +139,9 @@ def transcribe(
 
     settings = _settings(pauses, cut)
     err = console(stderr=True)
-    loaded = load_run(run)
+    loaded = load_run(run, changes, tuned=searching.tuned)
+    for note in loaded.notes:
+        err.print(note, style="yellow")
     with ExitStack() as stack:
         asked = _asked(loaded, inputs or [], microphone, channel, stack, err)
         if out is None and format_ in ("srt", "vtt") and _count(asked) > 1:
@@ -155,12 +170,15 @@ def _settings(pauses: PausesName, cut: dict[str, float]) -> "PauseSettings":
         raise typer.BadParameter(error.errors()[0]["msg"].partition(", ")[2]) from error
 
 
-def _submit(run: Path, inputs: list[str], file: Path) -> None:
+def _submit(
+    run: Path, inputs: list[str], file: Path, changes: tuple[str, ...], tuned: bool
+) -> None:
     from spelldown.recipe.run import load_run
     from spelldown.recipe.using.transcription import write_submission
 
     err = console(stderr=True)
-    count = write_submission(load_run(run), inputs, file, tracked("spelling", err), err.print)
+    loaded = load_run(run, changes, tuned=tuned)
+    count = write_submission(loaded, inputs, file, tracked("spelling", err), err.print)
     err.print(f"{count} utterances in {file}")
 
 
@@ -210,7 +228,7 @@ def _give(results: "Iterator[Heard]", format: str, out: Path | None, err: Consol
 
 
 def _complain(found: "Heard", err: Console) -> None:
-    from spelldown.search.transcribing.transcriber import named
+    from spelldown.search.transcribing.transcript import named
 
     if found.error is not None:
         err.print(named(found.id, found.error), style="red")

@@ -8,11 +8,10 @@ by itself, in this process or in a worker, and a resumed run needs no state from
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +30,9 @@ from spelldown.data.loading.batch import Batch, Example
 from spelldown.data.loading.buckets import (
     TRAINING_COSTS,
     VALIDATION_COSTS,
+    Bounds,
     bucketed,
+    classes,
     padding_share,
 )
 from spelldown.data.loading.mixing import Added
@@ -47,6 +48,7 @@ FOUND_LATE = (
     "prepare finds such recordings; data.cache: half does before training begins, and leaves them "
     "out with data.problems: leave-out"
 )
+Share = Callable[[int, list[int]], list[int]]
 SOUND = 1  # what is drawn for an utterance's sound is drawn apart from what is for its frames
 
 
@@ -54,7 +56,8 @@ class BatchingSettings(Settings):
     """How utterances are put together. A batch closes at whichever limit comes first.
 
     frames: padded frames a batch, utterances times the longest; an utterance longer than that
-        makes a batch of its own.
+        makes a batch of its own. `auto` is the most that fits into memory (training.memory), found
+        before training begins.
     utterances: utterances a batch.
     shortest_first_epochs: so many first epochs run from the shortest batch to the longest; later
         ones in a drawn order.
@@ -69,7 +72,7 @@ class BatchingSettings(Settings):
         and analysed once (without workers only: their memory ends with the epoch).
     """
 
-    frames: int = Field(12000, ge=1)
+    frames: Annotated[int, Field(ge=1)] | Literal["auto"] = 12000
     utterances: int = Field(32, ge=1)
     padding: float = Field(0.03, ge=0, le=1)
     shortest_first_epochs: int = Field(0, ge=0)
@@ -83,17 +86,6 @@ class BatchingSettings(Settings):
         if self.workers and not self.ahead:
             raise ValueError("workers make batches in advance; ahead must be 1 or more")
         return self
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The longest an utterance of a part can be: frames (speed change included) and symbols.
-
-    Symbols count `<sos>` and `<eos>`; 0 where no utterance has a transcript.
-    """
-
-    frames: int
-    symbols: int
 
 
 class Batches:
@@ -162,6 +154,21 @@ class Batches:
         frames = int(self._frames[1.0].max())
         return Bounds(self.augment.most_frames(frames) if self.augment else frames, symbols)
 
+    def shapes(self) -> list[tuple[int, int]]:
+        """The longest utterance of every class of length (`buckets.classes`): frames, symbols."""
+        most = self.augment.most_frames if self.augment else int
+        frames = [most(count) for count in self._frames[1.0].tolist()]
+        return classes(frames, [len(text or "") + 2 for text in self._texts])
+
+    def hold_to(self, frames: int) -> None:
+        """Makes so many frames the budget of a batch, where the settings leave it open."""
+        self.settings = self.settings.model_copy(update={"frames": frames})
+        self._last_plan = (0, [])
+
+    def said(self) -> dict[str, str | None]:
+        """What is said in each of the part's utterances, by id."""
+        return {cut.id: text for cut, text in zip(self._cuts, self._texts, strict=True)}
+
     def contents(self) -> dict[str, Any]:
         """What the part holds, in its order: counts, and digests of ids, frame counts and texts.
 
@@ -193,7 +200,9 @@ class Batches:
 
     def _new_plan(self, epoch: int) -> list[list[int]]:
         heard, lengths = self.heard(epoch), self._lengths(epoch)
-        limits = (self.settings.utterances, self.settings.frames, self.settings.padding)
+        frames = self.settings.frames
+        assert frames != "auto", "to be found first, see hold_to"
+        limits = (self.settings.utterances, frames, self.settings.padding)
         if not self.training:
             order = heard[np.argsort(lengths[heard], kind="stable")]
             return bucketed(order, lengths, *limits, VALIDATION_COSTS)
@@ -213,13 +222,17 @@ class Batches:
         """The share of the epoch's padded frames that are padding, 0 to 1."""
         return padding_share(self.plan(epoch), self._lengths(epoch))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0, share: Share | None = None) -> Iterator[Batch]:
         """The epoch's batches from the one at `start` on, exactly as an unbroken epoch has them.
 
+        share: takes those utterances of each batch that this process is to have (from its place in
+        the epoch and its plan), where several share the work; a batch may so become empty.
         Draws nothing from torch's own random numbers. Raises DataError for an utterance that
         cannot be read after all, when its batch is due.
         """
         plan, settings = self.plan(epoch)[start:], self.settings
+        if share is not None:
+            plan = [share(place, batch) for place, batch in enumerate(plan, start)]
         workers = min(settings.workers, len(plan))
         made: Iterator[Batch | SpelldownError] = iter(
             DataLoader(
@@ -330,4 +343,4 @@ def _batch(examples: Sequence[Example | SpelldownError]) -> Batch | SpelldownErr
     """The batch of the examples, or what is wrong with the first that has none."""
     made = [one for one in examples if isinstance(one, Example)]
     wrong = [one for one in examples if isinstance(one, SpelldownError)]
-    return wrong[0] if wrong else Batch.of(made)
+    return wrong[0] if wrong else Batch.of(made) if made else Batch.empty()

@@ -8,6 +8,7 @@ blank.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from spelldown.model.listening.listener import Listener, ListenerSettings
 from spelldown.model.spelling.attention import AttentionSettings
+from spelldown.model.spelling.character_model import CharacterModel
 from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings, SpellerState
 from spelldown.settings import Settings
 
@@ -70,10 +72,32 @@ class Recognizer(nn.Module):
         self.ctc = None if ctc is None else nn.Linear(self.listener.output_width, vocabulary)
         self.ctc_dropout = 0.0 if ctc is None else ctc.dropout
         self.vocabulary = vocabulary
+        self.mean_context: Tensor | None  # (C,), of `without_listening`; no part of a checkpoint
+        self.register_buffer("mean_context", None, persistent=False)
 
     def listen(self, frames: Tensor, lengths: Tensor) -> Memory:
         """The listener's output for frames (B, T, F) with lengths (B,)."""
         return Memory(*self.listener(frames, lengths))
+
+    def output_lengths(self, lengths: Tensor) -> Tensor:
+        """How many of the listener's frames come of so many frames each, (B,)."""
+        return self.listener.output_lengths(lengths)
+
+    def without_listening(
+        self, kind: Literal["zero", "mean"], mean: Tensor | None = None
+    ) -> CharacterModel:
+        """The internal language model: what the speller writes when it hears nothing.
+
+        Asked like any language model, by `start(rows)` and `step`. kind: the context is zero, or
+        its `mean` (C,) over training, after the first input (`spelling.character_model`); without
+        one that is told, `mean_context`. Raises ValueError where there is none.
+        """
+        if kind == "mean":
+            mean = self.mean_context if mean is None else mean
+            if mean is None:
+                raise ValueError("the mean context is not known: set recognizer.mean_context")
+            mean = mean.to(self.speller.embedding.weight)
+        return CharacterModel.of(self.speller, kind, mean).train(self.training)
 
     def start(self, memory: Memory) -> SpellerState:
         """The speller's state before the first symbol."""

@@ -1,7 +1,12 @@
 """What an epoch of a recipe takes on this machine, from one measured update."""
 
+import copy
+import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -10,7 +15,13 @@ from spelldown.data.frontend import FRAMES_PER_SECOND, Frontend
 from spelldown.data.vocabulary import EOS, SOS
 from spelldown.model.precision import resolve_precision
 from spelldown.model.recognizer import Recognizer
+from spelldown.recipe.parts import Parts
 from spelldown.recipe.recipe import Recipe
+from spelldown.training.guard.budget import largest_budget
+from spelldown.training.guard.failing import give_back
+from spelldown.training.guard.fits import Doing
+from spelldown.training.guard.guard import Guard
+from spelldown.training.guard.limit import free_memory
 from spelldown.training.learning.optimizer import build_optimizer
 from spelldown.training.learning.teacher_forcing import feedback_at
 from spelldown.training.memory import (
@@ -19,8 +30,12 @@ from spelldown.training.memory import (
     peak_gpu_memory,
     peak_memory,
 )
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import Tracker
 from spelldown.training.update import Manner, Updater, device_for
+from spelldown.writing import write_whole
 
+AVAILABLE = 0.8  # of the memory that is free, for whoever needs some meanwhile
 SECONDS, LETTERS = 12, 180  # of a long utterance, where no corpus tells
 
 
@@ -58,8 +73,14 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
     keep_freed_memory()  # as the trainer does
     if recipe.training.threads is not None:
         torch.set_num_threads(recipe.training.threads)
-    utterances = min(recipe.batching.utterances, max(1, recipe.batching.frames // frames))
     device = device_for(recipe.training.device)
+    budget = recipe.batching.frames
+    if budget == "auto":
+        shapes = [(frames, symbols)] if train is None else train.shapes()
+        budget = frame_budget(recipe, recognizer, shapes)
+        if train is not None:
+            train.hold_to(budget)
+    utterances = min(recipe.batching.utterances, max(1, budget // frames))
     update = _Measured(recipe, recognizer, device)
     update.run(min(utterances, 2), frames // 4 + 1, symbols // 4 + 3)  # libraries warm up
     forget_peak(device)
@@ -81,10 +102,79 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
     )
 
 
+def frame_budget(recipe: Recipe, recognizer: Recognizer, shapes: Sequence[tuple[int, int]]) -> int:
+    """The most padded frames of a batch that fit into memory, found by updates of a copy.
+
+    shapes: as of `Batches.shapes`. Fits means within training.memory; without one, into the GPU, or
+    into what of the machine's memory nobody else uses now. Takes about a minute at most.
+    """
+    device = device_for(recipe.training.device)
+    memory = recipe.training.memory
+    if memory is None and device.type == "cpu":
+        memory = f"{int(AVAILABLE * free_memory()) >> 20}MiB"
+    guard = _Strict(device, memory=memory)
+    update = _Measured(recipe, copy.deepcopy(recognizer), device, guard)
+
+    def fits(utterances: int, frames: int, symbols: int) -> bool:
+        guard.now(0)
+        try:
+            update.run(utterances, frames, symbols)
+        except _TooLarge:
+            return False
+        finally:
+            give_back(device)
+        return True
+
+    with guard:
+        return largest_budget(fits, shapes, recipe.batching.utterances)
+
+
+def with_budget(recipe: Recipe, folder: RunFolder, parts: Parts, tracker: Tracker) -> Recipe:
+    """The recipe with the frame budget that fits, to which the parts' batches are held from now on.
+
+    It is found once, and kept in the run's folder.
+    """
+    found: Any = None
+    with suppress(OSError, ValueError):
+        found = json.loads(folder.budget.read_text(encoding="utf-8"))["frames"]
+    if not isinstance(found, int):
+        tracker.message("finding the largest frame budget that fits: a minute at most")
+        began = time.monotonic()
+        found = frame_budget(recipe, parts.recognizer, parts.train.shapes())
+        seconds = round(time.monotonic() - began, 1)
+        write_whole(folder.budget, json.dumps({"frames": found, "seconds": seconds}) + "\n")
+        tracker.message(f"batches of up to {found} frames fit, found in {seconds:.0f} s")
+    for batches in (parts.train, parts.dev):
+        batches.hold_to(found)
+    batching = recipe.batching.model_copy(update={"frames": found})
+    return recipe.model_copy(update={"batching": batching})
+
+
+class _TooLarge(Exception):
+    """An update that does not fit."""
+
+
+class _Strict(Guard):
+    """Splits nothing."""
+
+    def __init__(self, device: torch.device, memory: str | None) -> None:
+        super().__init__(device, memory=memory)
+        self.fits.failed = self._failed  # type: ignore[method-assign]
+
+    def _failed(self, part: Batch, doing: Doing = "training") -> None:
+        raise _TooLarge
+
+
 class _Measured:
     """Updates as the trainer makes them, on frames that mean nothing."""
 
-    def __init__(self, recipe: Recipe, recognizer: Recognizer, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        recognizer: Recognizer,
+        device: torch.device,
+        guard: Guard | None = None,
+    ) -> None:
         self.device, self.vocabulary = device, recognizer.vocabulary
         self.width = Frontend(recipe.frontend).output_width
         recognizer.to(device).train()
@@ -95,6 +185,7 @@ class _Measured:
             recipe.optimizer.clip,
             recipe.training.precision,
             device,
+            guard=guard,
         )
         ctc = max(recipe.loss.ctc_weight, recipe.loss.ctc_weight_end)
         self.manner = Manner(

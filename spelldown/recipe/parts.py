@@ -271,7 +271,7 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
         "teacher-forcing": told or isinstance(forcing, AfterAlignmentForcing),
         "ctc": recipe.loss.uses_ctc,
         "leading-ctc": recipe.loss.ctc_weight >= 0.6,
-        "reduction": 4 <= _reduction(recipe) <= 8,
+        "reduction": 4 <= reduction_of(recipe) <= 8,
         "shortest-first": recipe.batching.shortest_first_epochs > 0,
         "location": recipe.attention.kind == "location",
         "late-augment": recipe.augment is None or recipe.augment.from_epoch > 1,
@@ -281,7 +281,8 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
     return frozenset(name for name, used in uses.items() if used)
 
 
-def _reduction(recipe: Recipe) -> int:
+def reduction_of(recipe: Recipe) -> int:
+    """How many frames the listener makes one of."""
     with torch.device("meta"):  # shapes without memory
         return Recognizer(
             recipe.listener, recipe.attention, recipe.speller, None, input_width=1, vocabulary=4

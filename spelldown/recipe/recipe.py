@@ -19,17 +19,19 @@ from spelldown.model.spelling.attention import AttentionSettings, LocationSettin
 from spelldown.model.spelling.speller import SpellerSettings
 from spelldown.recipe.reading.checking import Checked, check_sections
 from spelldown.recipe.reading.overrides import override
-from spelldown.recipe.reading.page import Page, Problem, read_page
+from spelldown.recipe.reading.page import Page, Problem, merged, read_page
 from spelldown.recipe.reading.places import place_of_model
 from spelldown.recipe.rules import clashes
 from spelldown.search.search import GreedySettings, SearchSettings
 from spelldown.settings import Settings
+from spelldown.training.language.settings import PretrainingSettings
 from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
 from spelldown.training.learning.loss import LossSettings
 from spelldown.training.learning.optimizer import AdamSettings, OptimizerSettings
 from spelldown.training.learning.schedule import ConstantRate, ScheduleSettings
 from spelldown.training.learning.settings import TrainingSettings
 from spelldown.training.learning.teacher_forcing import ConstantForcing, TeacherForcingSettings
+from spelldown.training.run.trackers.kinds import TrackerSettings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # it becomes a folder's name
 
@@ -57,8 +59,14 @@ class Recipe(Settings):
     schedule: ScheduleSettings = ConstantRate()
     teacher_forcing: TeacherForcingSettings = ConstantForcing()
     averaging: AveragingSettings = NoAveraging()
+    pretraining: PretrainingSettings | None = Field(
+        None, description="the speller learns to write from text beforehand; null for not"
+    )
     training: TrainingSettings = TrainingSettings()
     search: SearchSettings = GreedySettings()
+    trackers: tuple[TrackerSettings, ...] = Field(
+        (), description="programs that keep the run's numbers too, beside metrics.jsonl"
+    )
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -78,21 +86,27 @@ class Recipe(Settings):
 ROOT = place_of_model(Recipe)
 
 
-def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe(
+    path: Path | str, overrides: Sequence[str] = (), over: Path | None = None
+) -> Recipe:
     """The recipe of the page at `path`, with `section.key=value` overrides laid over it.
 
     A page may name a `base:` that it builds on (`page.read_page`). Nothing is loaded or built.
+    over: a page with some sections that is laid over the first, below the overrides.
     Raises RecipeError with everything that is wrong: wrong keys, kinds, types and ranges,
     impossible combinations, keys given twice, overrides that lead nowhere; each with its path, the
     file and line, and the nearest right key.
     """
     page = read_page(Path(path), ROOT)
+    if over is not None:
+        page = merged(page, read_page(over, ROOT), ROOT)
     for text in overrides:
         override(page, text, ROOT)
-    return _checked(page, str(path))
+    return recipe_of(page, str(path))
 
 
-def _checked(page: Page, name: str) -> Recipe:
+def recipe_of(page: Page, name: str) -> Recipe:
+    """The recipe that a page makes; RecipeError, which calls it `name`, if it makes none."""
     checked = check_sections(page.data, Recipe)
     problems = [*page.problems, *checked.problems, *_impossible(checked)]
     if problems:

@@ -1,19 +1,28 @@
 """Runs: a recipe trained in a folder, taken up again, and used."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spelldown.data.checks import Problem
 from spelldown.data.frontend import Frontend
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import CheckpointError, RecipeError, RunError, SpelldownError
+from spelldown.recipe.estimate import with_budget
+from spelldown.recipe.language.pretraining import Pretraining, pretraining_of
 from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, remedies_in_use
-from spelldown.recipe.recipe import Recipe, read_recipe
+from spelldown.recipe.reading.page import read_page
+from spelldown.recipe.recipe import ROOT, Recipe, read_recipe
+from spelldown.recipe.repairing import repair, settle
+from spelldown.recipe.using.ready import make_ready, notes_on_search
+from spelldown.recipe.using.trained_on import write_trained_on
 from spelldown.search.transcribing.transcriber import Transcriber
+from spelldown.training.parallel.ranks import Ranks
 from spelldown.training.run.checkpoint import load_weights, newest
 from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.trackers.kinds import hold_installed, with_trackers
 from spelldown.training.run.tracking import Tracker, tracker_for
 from spelldown.training.trainer import Outcome, Trainer
 from spelldown.training.update import device_for
@@ -28,7 +37,8 @@ CHANGEABLE = ("data.", "search.", "training.device=", "training.precision=")
 class Run:
     """A trained run, ready to be used: the recognizer has its best weights.
 
-    `epoch` is the one that they come from.
+    `epoch` is the one that they come from, `state` what their checkpoint says. `notes`: what its
+    user should know, such as a search that was tuned for other weights.
     """
 
     folder: RunFolder
@@ -36,6 +46,18 @@ class Run:
     vocabulary: Vocabulary
     transcriber: Transcriber
     epoch: int
+    state: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the first of several processes tells the others of the run that it begins."""
+
+    folder: Path
+    recipe: Recipe
+    vocabulary: str
+    resuming: bool
 
 
 def new_folder(name: str, runs: Path = RUNS) -> RunFolder:
@@ -64,48 +86,107 @@ def free_folder(path: Path) -> RunFolder:
     return folder
 
 
-def start(recipe: Recipe, folder: RunFolder, tracker: Tracker | None = None) -> Outcome:
+def start(
+    recipe: Recipe,
+    folder: RunFolder,
+    tracker: Tracker | None = None,
+    ranks: Ranks | None = None,
+) -> Outcome:
     """Trains a recipe from the beginning in a free folder.
 
     The resolved recipe is written first, so that a run can be resumed whenever it is killed. If
-    the corpus cannot be used, nothing is left behind.
+    the corpus cannot be used, nothing is left behind. `ranks`: the processes that train along, of
+    which this is the first; the others are told what they need (`spelldown.recipe.together`).
     """
-    tracker = tracker or tracker_for()
+    tracker, ranks = tracker or tracker_for(), ranks or Ranks()
+    if folder.repairs.exists():  # it has begun before, and is to begin anew
+        return resume(folder.path, tracker, ranks)
     with folder.held():
         write_whole(folder.recipe, recipe.as_yaml())
-        folder.note_start()
+        folder.note_start(launch=ranks.launch)
         try:
             device_for(recipe.training.device)  # is it there? Later, a vocabulary would be left
-            trainer = _trainer(recipe, folder, tracker, None)
+            hold_installed(recipe.trackers)
+            trainer, pretraining = _trainer(recipe, folder, tracker, None, ranks)
         except SpelldownError:
             for file in (folder.recipe, folder.environment, folder.lock):
                 file.unlink(missing_ok=True)
             with suppress(OSError):  # others may have put something into it
                 folder.path.rmdir()
             raise
-        return trainer.fit()
+        return _trained(recipe, trainer, pretraining, tracker)
 
 
-def resume(path: Path, tracker: Tracker | None = None) -> Outcome:
+def resume(
+    path: Path,
+    tracker: Tracker | None = None,
+    ranks: Ranks | None = None,
+    memory: str | None = None,
+) -> Outcome:
     """Goes on with the run in a folder from its last checkpoint, by the recipe saved with it.
 
     Nothing in the folder is touched while another process trains there, but RunError raised.
+    `ranks` as in `start`. memory: another limit than the recipe's (training.memory).
     """
-    tracker = tracker or tracker_for()
-    folder, recipe = _opened(path)
+    tracker, ranks = tracker or tracker_for(), ranks or Ranks()
+    folder, _ = _opened(path)
     with folder.held():
+        settle(folder)
+        _, recipe = _opened(path, () if memory is None else (f"training.memory={memory}",))
         vocabulary = _vocabulary(folder) if folder.vocabulary.exists() else None
-        trainer = _trainer(recipe, folder, tracker, vocabulary)
-        folder.note_start()
-        if not trainer.resume():
+        trainer, pretraining = _trainer(recipe, folder, tracker, vocabulary, ranks, resuming=True)
+        folder.note_start(launch=ranks.launch)
+        if not trainer.resume() and pretraining is None:
             tracker.message("nothing was learnt before it stopped: beginning anew")
-        return trainer.fit()
+        return _trained(recipe, trainer, pretraining, tracker)
+
+
+def _trained(
+    recipe: Recipe, trainer: Trainer, pretraining: Pretraining | None, tracker: Tracker
+) -> Outcome:
+    """Trains, and begins anew with one remedy more as often as attention does not align, if the
+    recipe asks for that."""
+    folder, ranks = trainer.run, trainer.ranks
+    while True:
+        outcome, history = _fit(trainer, pretraining, tracker), trainer.history
+        if outcome.ending != "unaligned" or recipe.training.unaligned != "repair":
+            return outcome
+        del trainer, pretraining  # the next ones need their memory
+        vocabulary = _vocabulary(folder)
+        with ranks.leading() as tell:
+            repaired = repair(recipe, folder, vocabulary, history, tracker)
+            if repaired is None:
+                tell(None)
+                return outcome
+        recipe = repaired
+        trainer, pretraining = _trainer(recipe, folder, tracker, vocabulary, ranks)
+
+
+def _fit(trainer: Trainer, pretraining: Pretraining | None, tracker: Tracker) -> Outcome:
+    """Trains the speller beforehand, if that is asked for and not yet done, and then the whole."""
+    if pretraining is not None:
+        outcome = pretraining.run(trainer.recognizer, trainer.run, tracker)
+        if outcome.ending == "interrupted":
+            return outcome
+    return trainer.fit()
 
 
 def _trainer(
-    recipe: Recipe, folder: RunFolder, tracker: Tracker, vocabulary: Vocabulary | None
-) -> Trainer:
-    parts = build_parts(recipe, vocabulary)
+    recipe: Recipe,
+    folder: RunFolder,
+    tracker: Tracker,
+    vocabulary: Vocabulary | None,
+    ranks: Ranks,
+    resuming: bool = False,
+) -> tuple[Trainer, Pretraining | None]:
+    """The trainer, and what comes before it unless that is done already."""
+    with ranks.leading() as tell:
+        parts = build_parts(recipe, vocabulary)
+        if recipe.batching.frames == "auto":
+            recipe = with_budget(recipe, folder, parts, tracker)
+        beforehand = None if newest(folder.last) else pretraining_of(parts)
+        told = Told(folder.path, recipe, parts.vocabulary.to_json(), resuming)
+        tell(told)
     for name, batches in (("train", parts.train), ("dev", parts.dev)):
         tracker.message(f"{name}: {batches.utterances} utterances, {batches.hours:.2f} h")
         for more in batches.added:
@@ -121,9 +202,10 @@ def _trainer(
     if vocabulary is None:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_whole(folder.vocabulary, parts.vocabulary.to_json())
+        write_trained_on(folder, {"train": parts.train.said(), "dev": parts.dev.said()})
         if parts.problems:
             write_whole(folder.left_out, listed(parts.problems))
-    return Trainer(
+    trainer = Trainer(
         folder,
         parts.recognizer,
         parts.train,
@@ -132,9 +214,13 @@ def _trainer(
         learning_of(recipe),
         recipe.search,
         seed=recipe.seed,
-        tracker=tracker,
+        tracker=with_trackers(
+            tracker, recipe.trackers, folder.path, recipe.model_dump(mode="json")
+        ),
         remedies=remedies_in_use(recipe),
+        ranks=ranks,
     )
+    return trainer, beforehand
 
 
 def listed(problems: Sequence[Problem]) -> str:
@@ -142,11 +228,13 @@ def listed(problems: Sequence[Problem]) -> str:
     return "".join(f"{problem}\n" for problem in problems)
 
 
-def load_run(path: Path, overrides: Sequence[str] = ()) -> Run:
+def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -> Run:
     """The trained run in a folder, with the weights of its best validation.
 
-    `overrides` may change where its data lies, how it searches and what it runs on. Raises
-    RunError for a folder without a trained run.
+    `overrides` may change where its data lies, how it searches and what it runs on. tuned: search
+    as `spelldown tune` found it best (search.yaml in the folder), if it was called, and not as the
+    recipe says. Raises RunError for a folder without a trained run, and LanguageModelError for a
+    language model that is not there or does not fit.
     """
     fixed = [text for text in overrides if not text.startswith(CHANGEABLE)]
     if fixed:
@@ -154,7 +242,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Run:
             "a trained run cannot be changed here",
             [f"{text}: only {_changeable()}" for text in fixed],
         )
-    folder, recipe = _opened(path, overrides)
+    folder, recipe = _opened(path, overrides, tuned)
     if newest(folder.best) is None:
         raise RunError(
             f"{path} has no trained weights yet: its first epoch is not over. "
@@ -167,18 +255,31 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> Run:
     transcriber = Transcriber(
         recognizer, Frontend(recipe.frontend), vocabulary, recipe.search, recipe.training.precision
     )
-    return Run(folder, recipe, vocabulary, transcriber, int(state["epoch"]))
+    epoch = int(state["epoch"])
+    notes = notes_on_search(folder, epoch) if tuned else ()
+    run = Run(folder, recipe, vocabulary, transcriber, epoch, state, notes)
+    make_ready(run, recipe.search)
+    return run
 
 
 def _changeable() -> str:
     return ", ".join(name.rstrip("=.") for name in CHANGEABLE)
 
 
-def _opened(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, Recipe]:
+def _opened(
+    path: Path, overrides: Sequence[str] = (), tuned: bool = False
+) -> tuple[RunFolder, Recipe]:
     folder = RunFolder(path)
     if not folder.recipe.is_file():
         raise RunError(f"{path} holds no run: there is no {folder.recipe}{_runs_nearby(path)}")
-    return folder, read_recipe(folder.recipe, overrides)
+    overrides = [*folder.changes(), *overrides]
+    over = folder.search if tuned and folder.search.is_file() else None
+    if over is not None and (others := sorted(set(read_page(over, ROOT).data) - {"search"})):
+        raise RunError(
+            f"{over}: only `search` may stand there, found {', '.join(others)}; mend it, delete it "
+            "(the recipe's search is then used) or pass it over with --untuned"
+        )
+    return folder, read_recipe(folder.recipe, overrides, over)
 
 
 def _vocabulary(folder: RunFolder) -> Vocabulary:

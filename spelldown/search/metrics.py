@@ -7,9 +7,10 @@ Three measures over a set of utterances:
     WER       word edits / words said, over the whole set, as jiwer gives it
 
 CER and WER are fractions and may exceed 1. Like jiwer's, they do not see spaces before and after a
-text, and WER splits at any run of spaces. Intervals are 95 % percentile bootstrap intervals over
-utterances (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
-evaluation", ICASSP 2004), with the same draws every time.
+text, and WER splits at any run of spaces. The distance sees all of them, as the course's does; how
+much of it they are is `Scores.edge_distance`, and 0 for texts without such spaces. Intervals are
+95 % percentile bootstrap intervals over utterances (Bisani and Ney, "Bootstrap estimates for
+confidence intervals in ASR performance evaluation", ICASSP 2004), with the same draws every time.
 
 An empty reference is an utterance in which nothing was said: each character spelled is an
 insertion, and it adds nothing to the characters said. If nothing was said in the whole set, a rate
@@ -29,6 +30,8 @@ DRAWS = 2000
 """Bootstrap draws: the ends of an interval then vary by a few per cent of its width."""
 GAP = "·"
 """Stands in an aligned text where the other has a character more."""
+VISIBLE = str.maketrans({" ": "␣", "\t": "⇥", "\n": "⏎", "\r": "⏎", "\u00a0": "⍽"})
+"""White space as it is printed where two texts differ in it: there it must be seen."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,11 @@ class Scores:
         return sum(one.distance for one in self.each) / len(self.each)
 
     @property
+    def edge_distance(self) -> float:
+        """What spaces before and after the texts add to the distance: CER does not see them."""
+        return self.distance - self.characters.edits / len(self.each)
+
+    @property
     def cer(self) -> float:
         return self.characters.rate
 
@@ -147,6 +155,7 @@ class Scores:
         return {
             "utterances": self.utterances,
             "distance": self.distance,
+            "edge_distance": self.edge_distance,
             "cer": self.cer,
             "wer": self.wer,
             **intervals,
@@ -259,12 +268,18 @@ class Aligned(NamedTuple):
 
 
 def aligned(reference: str, hypothesis: str) -> Aligned:
-    """Both texts with equal characters under each other and GAP where one has more."""
+    """Both texts with equal characters under each other and GAP where one has more.
+
+    White space is VISIBLE where the texts differ.
+    """
     said, spelled, marks = [], [], []
     for piece in pieces(reference, hypothesis):
         length = max(len(piece.said), len(piece.spelled))
-        said.append(piece.said.ljust(length, GAP))
-        spelled.append(piece.spelled.ljust(length, GAP))
+        shown = piece.said, piece.spelled
+        if piece.kind != "equal":
+            shown = piece.said.translate(VISIBLE), piece.spelled.translate(VISIBLE)
+        said.append(shown[0].ljust(length, GAP))
+        spelled.append(shown[1].ljust(length, GAP))
         mark = {"equal": " ", "replace": "S", "delete": "D", "insert": "I"}[piece.kind]
         marks.append(mark * length)
     return Aligned("".join(said), "".join(spelled), "".join(marks))

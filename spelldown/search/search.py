@@ -1,184 +1,166 @@
 """Search: from what the listener remembers to the symbols that were most likely said.
 
-Works over anything that can `start(memory)` and `step(symbols, state)`: the recognizer, an
-exported model, or a toy in a test. Nothing is kept between calls, so that every kind of search
-shares one step.
-
-Which symbols: `<pad>` and `<sos>` are never spelled, since neither can follow in a reference;
-`<eos>` ends an utterance and is not part of its symbols.
+One door to every kind of search; each is in `searching/`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar
+from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from spelldown.data.vocabulary import EOS, PAD, SOS
-from spelldown.settings import Settings
+from spelldown.errors import SearchError
+from spelldown.model.recognizer import Memory
+from spelldown.search.language.language_model import LanguageModel
+from spelldown.search.searching.beam.beam import BeamSearch
+from spelldown.search.searching.beam.ctc_prefix import CTCPrefix
+from spelldown.search.searching.beam.ending import Ending
+from spelldown.search.searching.beam.judges import Judge, Stepping, speller
+from spelldown.search.searching.beam.rescoring import rescored
+from spelldown.search.searching.beam.settings import BeamSettings
+from spelldown.search.searching.greedy import GreedySettings, greedy
+from spelldown.search.searching.hypothesis import Hypothesis
+from spelldown.search.searching.memory import utterances_at_once
+from spelldown.search.searching.sampling import RandomSettings, random_search
 
-SPARE = 1 / 8
-"""Share of the rows held that must have ended before they are dropped. Dropping copies what the
-listener remembers of all others, so doing it for every single row would cost more than it saves."""
+__all__ = [
+    "BeamSettings",
+    "GreedySettings",
+    "Hypothesis",
+    "RandomSettings",
+    "SearchSettings",
+    "greedy",
+    "search",
+]
 
-
-class GreedySettings(Settings):
-    """Spell the most likely symbol at every step."""
-
-    kind: Literal["greedy"] = "greedy"
-    longest: int = Field(600, ge=1)
-    """Most steps an utterance is given; the step that ends it counts as one. As in the seed."""
-    longest_per_second: float | None = Field(None, gt=0)
-    """Most steps for each second of speech, none if null (the seed). English is read at 15 letters
-    a second and hardly ever over 25, so 40 hurts nothing and stops a recognizer that has not
-    aligned yet from spelling 600 letters into one second."""
-
-
-SearchSettings = GreedySettings
-"""What a recipe's `search` may say. Becomes a union told apart by `kind` when others join."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What one utterance was spelled as.
-
-    symbols: without `<sos>` and `<eos>`
-    score:   natural logarithm of the probability of the symbols and, if it came, of `<eos>`
-    ended:   whether `<eos>` came before the limit
-    weights: attention, (H, L, T') float32 on the CPU, T' real listener frames only; a step for
-             each symbol, and the last for `<eos>` if it came. None if they were not kept
-    """
-
-    symbols: tuple[int, ...]
-    score: float
-    ended: bool
-    weights: Tensor | None = None
-
-
-class Remembered(Protocol):
-    """What the listener made of a batch: at least how many frames of each are real, (B,)."""
-
-    @property
-    def lengths(self) -> Tensor: ...
-
-
-class State(Protocol):
-    """Where the speller is in a batch, and what it last attended to, (B, H, T')."""
-
-    @property
-    def weights(self) -> Tensor: ...
-
-    def select(self, rows: Tensor, /) -> Self: ...
-
-
-MemoryT = TypeVar("MemoryT", bound=Remembered, contravariant=True)
-StateT = TypeVar("StateT", bound=State)
-
-
-class Spells(Protocol[MemoryT, StateT]):
-    """Anything that search can be done over; the recognizer above all."""
-
-    def start(self, memory: MemoryT, /) -> StateT: ...
-
-    def step(self, symbols: Tensor, state: StateT, /) -> tuple[Tensor, StateT]: ...
+SearchSettings = Annotated[
+    GreedySettings | RandomSettings | BeamSettings, Field(discriminator="kind")
+]
+"""What a recipe's `search` may say, told apart by `kind`."""
 
 
 @torch.inference_mode()
-def greedy(
-    recognizer: Spells[MemoryT, StateT],
-    memory: MemoryT,
-    settings: GreedySettings | None = None,
+def search(
+    recognizer: Any,
+    memory: Any,
+    settings: GreedySettings | RandomSettings | BeamSettings,
     *,
     seconds_per_frame: float | None = None,
     keep_weights: bool = False,
+    language_model: LanguageModel | None = None,
+    rescoring_model: LanguageModel | None = None,
+    internal_model: LanguageModel | None = None,
 ) -> list[Hypothesis]:
-    """The most likely symbol at every step, for each utterance of a batch, in the batch's order.
+    """The best hypothesis of each utterance of a batch, in the batch's order.
 
-    An utterance that has ended costs nothing more: its row is dropped. One transfer from the
-    device a step, which asks who goes on. The recognizer is used as it is: put it into `eval()`
-    first.
+    recognizer: anything with `start` and `step`, in `eval()`; `ctc_logits(memory)` is asked for
+    with `ctc_weight`. seconds_per_frame: how much speech one of the listener's frames stands for;
+    needed with limits by the second. keep_weights: keep the attention of every step.
+    language_model, rescoring_model: read from `lm` and `rescore_lm`, with which they must come.
+    internal_model: the speller's own, where `ilm` is `mean`; for `zero` it is made of the
+    recognizer.
 
-    seconds_per_frame: how much speech one of the listener's frames stands for; needed only with
-                       `longest_per_second`
-    keep_weights:      keep the attention of every step, for pictures and the alignment measure
+    An utterance is spelled the same alone and in any batch. If hypotheses of a whole batch would
+    not fit into memory, its utterances are searched a few at a time.
 
-    Raises ValueError if `longest_per_second` is set and `seconds_per_frame` is not given.
+    Raises SearchError for CTC scores of a recognizer without a CTC head, a language model that is
+    wanted and not given, and more hypotheses of one utterance than memory has room for; ValueError
+    for a limit by the second without `seconds_per_frame`.
     """
-    limits = step_limits(memory.lengths, settings or GreedySettings(), seconds_per_frame)
-    if len(limits) == 0:
-        return []
-    device = limits.device
-    state = recognizer.start(memory)
-    rows = torch.arange(len(limits), device=device)  # which utterance each row held is
-    live = torch.ones(len(limits), dtype=torch.bool, device=device)
-    fed = torch.full_like(rows, SOS)
-    taken: list[tuple[Tensor, Tensor, Tensor]] = []  # of each step: utterances, symbols, scores
-    attended: list[Tensor] = []
-    while True:
-        log_probs, state = recognizer.step(fed, state)
-        best, fed = log_probs[:, EOS:].float().max(dim=-1)  # <pad> and <sos> stand before <eos>
-        fed = fed + EOS
-        taken.append((rows, fed.masked_fill(~live, PAD), best.masked_fill(~live, 0.0)))
-        if keep_weights:
-            attended.append(state.weights)
-        live = live & (fed != EOS) & (limits[rows] > len(taken))
-        going = live.nonzero().squeeze(1)  # the step's one transfer: its size is needed here
-        if len(going) == 0:
-            break
-        if len(going) <= (1 - SPARE) * len(rows):
-            rows, fed, live, state = rows[going], fed[going], live[going], state.select(going)
-    return _hypotheses(taken, attended, memory.lengths)
-
-
-def step_limits(
-    lengths: Tensor, settings: GreedySettings, seconds_per_frame: float | None
-) -> Tensor:
-    """The most steps each utterance is given, (B,) int64, at least 1, from its own length alone."""
-    if settings.longest_per_second is None:
-        return torch.full_like(lengths, settings.longest, dtype=torch.int64)
-    if seconds_per_frame is None:
-        raise ValueError(
-            "search.longest_per_second needs seconds_per_frame: the seconds of speech that one "
-            "of the listener's frames stands for (its reduction x 0.01)"
-        )
-    per_frame = settings.longest_per_second * seconds_per_frame
-    steps = (lengths.double() * per_frame).ceil().long()
-    return steps.clamp(min=1, max=settings.longest)
-
-
-def _hypotheses(
-    taken: Sequence[tuple[Tensor, Tensor, Tensor]], attended: Sequence[Tensor], lengths: Tensor
-) -> list[Hypothesis]:
-    """Puts the steps back together by utterance; everything leaves the device once."""
-    symbols = torch.full((len(lengths), len(taken)), PAD, device=lengths.device)
-    scores = torch.zeros(len(lengths), dtype=torch.float64, device=lengths.device)
-    for step, (rows, chosen, score) in enumerate(taken):
-        symbols[rows, step] = chosen
-        scores[rows] += score.double()
-    steps = (symbols != PAD).sum(1).tolist()
-    weights = _weights_by_utterance([rows for rows, _, _ in taken], attended, steps, lengths)
-    found = []
-    for row, (spelled, score) in enumerate(zip(symbols.tolist(), scores.tolist(), strict=True)):
-        spelled = spelled[: steps[row]]
-        ended = spelled[-1] == EOS
-        letters = tuple(spelled[:-1] if ended else spelled)
-        found.append(Hypothesis(letters, score, ended, weights[row]))
+    common: Any = {"seconds_per_frame": seconds_per_frame, "keep_weights": keep_weights}
+    if isinstance(settings, GreedySettings):
+        return greedy(recognizer, memory, settings, **common)
+    models = _models(recognizer, settings, language_model, rescoring_model, internal_model)
+    found: list[Hypothesis] = []
+    for part in _parts(recognizer, memory, settings):
+        if isinstance(settings, RandomSettings):
+            found += random_search(recognizer, part, settings, **common)
+        else:
+            found += beam_search(recognizer, part, settings, models, **common)
     return found
 
 
-def _weights_by_utterance(
-    rows: Sequence[Tensor], attended: Sequence[Tensor], steps: Sequence[int], lengths: Tensor
-) -> list[Tensor] | list[None]:
-    """Attention (H, steps, T') of each utterance, without padding, or None where not kept."""
-    if not attended:
-        return [None] * len(steps)
-    _, heads, frames = attended[0].shape
-    table = attended[0].new_zeros((len(steps), heads, len(attended), frames), dtype=torch.float32)
-    for step, (utterances, weights) in enumerate(zip(rows, attended, strict=True)):
-        table[utterances, :, step] = weights.float()
-    table = table.cpu()
+def beam_search(
+    recognizer: Any,
+    memory: Any,
+    settings: BeamSettings,
+    models: dict[str, LanguageModel],
+    *,
+    seconds_per_frame: float | None,
+    keep_weights: bool,
+) -> list[Hypothesis]:
+    """Beam search with all judges that the settings give a weight, as `search` says.
+
+    models: by the name of their part of the score: lm, ilm, rescoring.
+    """
+    lengths, beam = memory.lengths, settings.beam
+    others: list[Judge] = []
+    if settings.ctc_weight:
+        others.append(CTCPrefix(_ctc(recognizer, memory), lengths, settings.ctc_weight, beam))
+    weights = {"lm": settings.lm_weight, "ilm": -settings.ilm_weight}
+    for name, weight in weights.items():
+        if name in models:
+            state = models[name].start(len(lengths), lengths.device)
+            others.append(Stepping(name, weight, models[name], state))
+    most = beam if "rescoring" in models else settings.nbest
+    ending = Ending(settings, lengths, seconds_per_frame, most)
+    first = speller(recognizer, memory, 1 - settings.ctc_weight, beam)
+    found = BeamSearch(first, others, settings, lengths, ending, keep_weights).run(most)
+    if "rescoring" in models:
+        found = rescored(found, models["rescoring"], settings, lengths.device)
+    return [replace(best[0], nbest=tuple(best[1 : settings.nbest])) for best in found]
+
+
+def _ctc(recognizer: Any, memory: Any) -> torch.Tensor:
+    logits: torch.Tensor | None = recognizer.ctc_logits(memory)
+    if logits is None:
+        raise SearchError(
+            "search.ctc_weight: this recognizer was trained without a CTC head; set it to 0, or "
+            "train with a `ctc` section in the recipe"
+        )
+    return logits
+
+
+def _models(
+    recognizer: Any,
+    settings: RandomSettings | BeamSettings,
+    language_model: LanguageModel | None,
+    rescoring_model: LanguageModel | None,
+    internal_model: LanguageModel | None,
+) -> dict[str, LanguageModel]:
+    """The language models that have a weight, by the name of their part of the score."""
+    if not isinstance(settings, BeamSettings):
+        return {}
+    if settings.ilm == "zero" and internal_model is None and settings.ilm_weight:
+        internal_model = recognizer.without_listening("zero")
+    wanted = {
+        "lm": (settings.lm_weight, language_model, "lm_weight: name a language model, `lm`"),
+        "rescoring": (
+            settings.rescore_weight,
+            rescoring_model,
+            "rescore_weight: name a language model, `rescore_lm`",
+        ),
+        "ilm": (
+            settings.ilm_weight if settings.ilm != "none" else 0.0,
+            internal_model,
+            "ilm: the mean context over training is not known of this run; use `zero`",
+        ),
+    }
+    missing = [says for weight, model, says in wanted.values() if weight and model is None]
+    if missing:
+        raise SearchError("search." + "; search.".join(missing))
+    return {name: model for name, (weight, model, _) in wanted.items() if weight and model}
+
+
+def _parts(recognizer: Any, memory: Any, settings: RandomSettings | BeamSettings) -> list[Any]:
+    """The batch in parts whose hypotheses fit into memory; whole, if it is no recognizer's."""
+    if not isinstance(memory, Memory):
+        return [memory]
+    each = settings.beam if isinstance(settings, BeamSettings) else settings.draws
+    at_once = utterances_at_once(memory.frames, each, recognizer.vocabulary)
     return [
-        table[row, :, : steps[row], :length].clone() for row, length in enumerate(lengths.tolist())
+        Memory(frames, lengths)
+        for frames, lengths in zip(
+            memory.frames.split(at_once), memory.lengths.split(at_once), strict=True
+        )
     ]

@@ -16,14 +16,14 @@ one that scores highest over the whole set, since one head that aligns is enough
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from spelldown.training.remedies import REMEDY_NAMES, Part, advice
+from spelldown.training.remedies import PARTS, REMEDY_NAMES, Part, advice
 
 FIFTHS = 5
 """Parts that frames are cut into for coverage. More would ask a word of three letters for attention
@@ -59,8 +59,6 @@ WINDOW = 3
 """Validations that must bring something new."""
 BETTER = 0.05
 """What counts as new: the value up by this much, or the CER down by this share of itself."""
-
-PARTS: tuple[Part, ...] = ("monotonic", "coverage", "peaked", "ended")
 
 
 @dataclass(frozen=True)
@@ -172,6 +170,11 @@ class Validation:
     cer: float
 
 
+def remembered(records: Sequence[Mapping[str, Any]]) -> list[Validation]:
+    """The validations that a checkpoint holds as plain values."""
+    return [Validation(**{**one, "alignment": Alignment(**one["alignment"])}) for one in records]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether attention aligns, why we think so, and what to try if it does not."""
@@ -214,6 +217,11 @@ def verdict(
     if improving:
         return Verdict("aligning", f"{improving} ({told})")
     return Verdict("not aligning", f"{_symptoms(now)} ({told})", _tried(now, in_use))
+
+
+def came_apart(history: Sequence[Validation]) -> bool:
+    """Whether attention had aligned at some validation, in a run that is not aligning now."""
+    return _aligned_since(history) is not None
 
 
 def _aligned_since(history: Sequence[Validation]) -> int | None:

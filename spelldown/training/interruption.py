@@ -9,13 +9,15 @@ from typing import Any, Self
 class Interruption:
     """While this context lasts, the first SIGINT or SIGTERM is only noted in `wished`.
 
-    A second one interrupts at once, as ever. Outside the main thread signals stay as they are.
+    A second one interrupts at once, as ever, unless this is `patient`: what watches over several
+    processes may send its own after the terminal's, and kills those that take too long. Outside the
+    main thread signals stay as they are.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-    def __init__(self) -> None:
-        self.wished = False
+    def __init__(self, patient: bool = False) -> None:
+        self.wished, self.patient = False, patient
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -35,7 +37,8 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.wished = True
-        self._restore()
+        if not self.patient:
+            self._restore()
 
     def _restore(self) -> None:
         while self._before:

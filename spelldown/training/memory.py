@@ -34,6 +34,19 @@ def keep_freed_memory() -> bool:
     return all([bool(set_option(option, value)) for option, value in options.items()])
 
 
+def hand_back_freed_memory() -> None:
+    """Tells the C library to give every block of a megabyte back as soon as it is free, and what is
+    free now at once: where memory is limited, none must lie idle. It costs time, see above."""
+    if not sys.platform.startswith("linux"):
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD):
+            library.mallopt(option, _MEGABYTE)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+
+
 def peak_memory() -> int | None:
     """Most bytes that this process has held, since `forget_peak` where that can be told.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Part = Literal["monotonic", "coverage", "peaked", "ended"]
+PARTS: tuple[Part, ...] = ("monotonic", "coverage", "peaked", "ended")
 """What `spelldown.training.alignment` measures of attention."""
 
 
@@ -87,17 +88,31 @@ def advice(
     failing: Sequence[Part], in_use: frozenset[str] | set[str], most: int = 4
 ) -> tuple[str, ...]:
     """The remedies not in use for the parts that fail, those for the first (weakest) part first."""
+    found = useful(failing, in_use)
+    if not found:
+        return (
+            "give it time: a small corpus has few updates an epoch, and some take a few thousand",
+            "look at the data: do the transcripts belong to the features, and is <eos> in them?",
+        )
+    return tuple(remedy.text for remedy in found[:most])
+
+
+def useful(failing: Sequence[Part], in_use: frozenset[str] | set[str]) -> list[Remedy]:
+    """The remedies not in use for the parts that fail, those for the first part first."""
     rank = {part: place for place, part in enumerate(failing)}
-    useful = [
-        (min(rank[part] for part in remedy.helps if part in rank), number, remedy.text)
+    found = [
+        (min(rank[part] for part in remedy.helps if part in rank), number, remedy)
         for number, remedy in enumerate(REMEDIES)
         if remedy.name not in in_use
         and (remedy.on_top_of is None or remedy.on_top_of in in_use)
         and rank.keys() & set(remedy.helps)
     ]
-    if not useful:
-        return (
-            "give it time: a small corpus has few updates an epoch, and some take a few thousand",
-            "look at the data: do the transcripts belong to the features, and is <eos> in them?",
-        )
-    return tuple(text for _, _, text in sorted(useful)[:most])
+    return [remedy for _, _, remedy in sorted(found, key=lambda one: one[:2])]
+
+
+def finite_again(rate: float, clip: float | None) -> str:
+    """What keeps losses and gradients finite, from the likeliest on, as overrides."""
+    return (
+        f"a lower rate (optimizer.rate={rate / 3:.1g}, now {rate:g}) or a longer warm-up; clipping "
+        f"(optimizer.clip=1, now {clip}); float32 products (training.precision=float32)"
+    )

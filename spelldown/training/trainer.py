@@ -9,18 +9,19 @@ What makes a resumed run end with the same weights, bit for bit on a CPU:
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Literal
+from itertools import chain
+from typing import Any
 
 import torch
 
 from spelldown.data.batching import Batch, Batches
 from spelldown.data.vocabulary import Vocabulary
-from spelldown.errors import CheckpointError, NonFiniteError
-from spelldown.model.precision import resolve_precision
+from spelldown.errors import LostRankError, NonFiniteError
+from spelldown.model.precision import Precision, resolve_precision
 from spelldown.model.recognizer import Recognizer
 from spelldown.search.search import SearchSettings
 from spelldown.training import alignment
+from spelldown.training.guard.guard import Guard
 from spelldown.training.interruption import Interruption
 from spelldown.training.learning.averaging import build_averaging
 from spelldown.training.learning.optimizer import build_optimizer
@@ -28,16 +29,18 @@ from spelldown.training.learning.schedule import build_schedule
 from spelldown.training.learning.settings import Learning, TrainingSettings
 from spelldown.training.learning.teacher_forcing import Judged, build_teacher_forcing, feedback_at
 from spelldown.training.memory import keep_freed_memory
+from spelldown.training.parallel.ranks import Ranks
+from spelldown.training.remedies import finite_again
 from spelldown.training.run.checkpoint import (
     Checkpoint,
-    fit_weights,
     load_checkpoint,
     newest,
     save_checkpoint,
 )
-from spelldown.training.run.conditions import conditions, hold_to
+from spelldown.training.run.conditions import conditions
 from spelldown.training.run.record import Progress, Sums, epoch_record
 from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.standing import Outcome, outcome, remembered, take_up
 from spelldown.training.run.tracking import Silent, Tracker
 from spelldown.training.update import (
     Manner,
@@ -58,20 +61,6 @@ from spelldown.training.validation import (
 __all__ = ["Learning", "Outcome", "Trainer", "TrainingSettings"]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended: after its last epoch, because nothing improved, or by Ctrl-C or SIGTERM.
-
-    epochs: whole ones, with their validations; best: the value of `training.judge`
-    """
-
-    ending: Literal["finished", "stopped early", "interrupted"]
-    epochs: int
-    updates: int
-    best: float | None
-    best_epoch: int | None
-
-
 class Trainer:
     """Trains a recognizer in a run folder, from the start or from where it stands.
 
@@ -79,6 +68,7 @@ class Trainer:
 
     remedies: names of what the recipe does already to make attention align, which is then not
               advised (`spelldown.training.remedies.REMEDY_NAMES`)
+    ranks:    the processes that train together, of which the first alone writes and shows
     """
 
     def __init__(
@@ -94,15 +84,24 @@ class Trainer:
         seed: int = 1,
         tracker: Tracker | None = None,
         remedies: frozenset[str] = frozenset(),
+        ranks: Ranks | None = None,
     ) -> None:
-        settings = learning.training
+        settings, self.ranks = learning.training, ranks or Ranks()
         keep_freed_memory()
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.run, self.train, self.learning, self.settings = run, train, learning, settings
         self.seed, self.tracker, self.remedies = seed, tracker or Silent(), remedies
-        device = device_for(settings.device)
+        device = device_for(self.ranks.device_name(settings.device))
+        self.ranks.use(device)
         precision = resolve_precision(settings.precision, device)
+        self.repairs = [repair["remedy"] for repair in run.read_repairs()]
+        self.guard = Guard(
+            device,
+            run.memory if self.ranks.first else run.path / f"memory-{self.ranks.rank}.jsonl",
+            settings.memory,
+            self.tracker.message,
+        )
         self.recognizer = recognizer.to(device).train()
         self.optimizer = build_optimizer(self.recognizer, learning.optimizer)
         self.updater = Updater(
@@ -112,19 +111,27 @@ class Trainer:
             learning.optimizer.clip,
             precision,
             device,
+            self.ranks,
+            self.guard,
         )
-        pictures = settings.pictures if settings.pictures_every else 0
-        self.validation = Validation(dev, vocabulary, search, precision, pictures)
+        self.validation = self._validation(dev, vocabulary, search, precision)
         self.schedule = build_schedule(learning.schedule, settings.epochs)
         self.teacher_forcing = build_teacher_forcing(learning.teacher_forcing)
         self.averaging = build_averaging(learning.averaging)
         self.judge = Judge(settings.patience, settings.least_improvement)
         self.history: list[alignment.Validation] = []
         self.progress, self.sums = Progress(), Sums()
-        self.conditions = conditions(train, dev)
-        self.interruption = Interruption()
+        self.conditions = conditions(train, dev, self.ranks)
+        self.interruption, self.stopping = Interruption(patient=self.ranks.count > 1), False
+        self.go_on = f"spelldown train --resume {run}"
         self.saved_at = time.monotonic()
         self.told_of_waiting = False
+
+    def _validation(
+        self, dev: Any, vocabulary: Vocabulary, search: SearchSettings, precision: Precision
+    ) -> Any:
+        pictures = self.settings.pictures if self.settings.pictures_every else 0
+        return Validation(dev, vocabulary, search, precision, pictures, self.ranks, self.guard)
 
     def resume(self) -> bool:
         """Takes up the run where its last checkpoint left it; False if there is none yet.
@@ -133,48 +140,24 @@ class Trainer:
         they will be repeated. Raises CheckpointError if the checkpoint cannot be used, and RunError
         if the corpus is another than the one that was trained on.
         """
-        place = self.run.last
-        if newest(place) is None:
+        place, device = self.run.last, device_of(self.recognizer)
+        checkpoint = self.ranks.from_first(
+            lambda: load_checkpoint(place) if newest(place) else None
+        )
+        if checkpoint is None:
             return False
-        checkpoint = load_checkpoint(place, device_of(self.recognizer))
-        fit_weights(self.recognizer, checkpoint.weights, place)
-        state = checkpoint.state
-        warning = hold_to(state.get("conditions", {}), self.conditions, self.run)
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.averaging.load_tensors(checkpoint.averaging)
-            self.schedule.load_state_dict(state["schedule"])
-            self.teacher_forcing.load_state_dict(state["teacher_forcing"])
-            self.judge.load_state_dict(state["judge"])
-            self.history = [
-                alignment.Validation(**{**s, "alignment": alignment.Alignment(**s["alignment"])})
-                for s in state["history"]
-            ]
-            self.progress, self.sums = Progress(**state["progress"]), Sums(**state["sums"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{place}: does not belong to this recipe ({error}); resume with the recipe.yaml "
-                "that lies in the run's folder"
-            ) from error
+        warning = take_up(self, checkpoint, device)
         if warning:
             self.tracker.message(warning)
-        self.run.forget_epochs_after(self.progress.epoch - 1)
+        if self.ranks.first:
+            self.run.forget_epochs_after(self.progress.epoch - 1)
         return True
 
     def save(self) -> None:
         """Writes all that is needed to go on from here."""
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "teacher_forcing": self.teacher_forcing.state_dict(),
-            "judge": self.judge.state_dict(),
-            "history": [asdict(seen) for seen in self.history],
-            "progress": asdict(self.progress),
-            "sums": asdict(self.sums),
-            "conditions": self.conditions,
-        }
-        weights = self.recognizer.state_dict()
-        save_checkpoint(self.run.last, Checkpoint(weights, state, self.averaging.tensors()))
+        if not self.ranks.first:
+            return
+        save_checkpoint(self.run.last, remembered(self))
         self.saved_at = time.monotonic()
 
     def fit(self) -> Outcome:
@@ -182,21 +165,38 @@ class Trainer:
 
         Raises NonFiniteError if losses or gradients stay non-finite; what was learnt is saved.
         """
-        with self.interruption, self.tracker:
+        with self.interruption, self.tracker, self.guard:
             if newest(self.run.last) is None:
                 self.save()  # from here on there is always something to go on from
+            self.ranks.align(self.recognizer.state_dict().values())
             self._repeat_advice()
-            while self.progress.epoch <= self.settings.epochs and not self.judge.exhausted:
-                self._train_epoch()
-                if self.interruption.wished or not self._end_epoch():
-                    self.save()
-                    self.tracker.message(
-                        f"stopped after {self.progress.updates} updates, in epoch "
-                        f"{self.progress.epoch}; all is saved. Go on with: "
-                        f"spelldown train --resume {self.run}"
-                    )
-                    return self._outcome("interrupted")
-        return self._outcome("stopped early" if self.judge.exhausted else "finished")
+            try:
+                return self._fit()
+            except LostRankError:
+                self.save()  # what is lost is only the update that others had a part in
+                raise
+
+    def _fit(self) -> Outcome:
+        while self.progress.epoch <= self.settings.epochs and not self.judge.exhausted:
+            if self._unaligned():
+                return outcome(self, "unaligned")
+            self._train_epoch()
+            if self.stopping or not self._end_epoch():
+                self.save()
+                self.tracker.message(
+                    f"stopped after {self.progress.updates} updates, in epoch "
+                    f"{self.progress.epoch}; all is saved. Go on with: {self.go_on}"
+                )
+                return outcome(self, "interrupted")
+        if self.judge.exhausted:
+            return outcome(self, "unaligned" if self._unaligned() else "stopped early")
+        return outcome(self, "finished")
+
+    def _unaligned(self) -> bool:
+        """Whether the run should end here, since its attention does not align."""
+        if self.settings.unaligned == "leave" or not self.history:
+            return False
+        return alignment.verdict(self.history, self.remedies).state == "not aligning"
 
     def _repeat_advice(self) -> None:
         """Tells a resumed run again what is wrong with attention, if something is."""
@@ -214,7 +214,8 @@ class Trainer:
         self.tracker.epoch_begins(progress.epoch, self.settings.epochs, batches, progress.batch)
         for group in self._groups(batches):
             self._update(group, batches)
-            if self.interruption.wished:
+            self.stopping = self.ranks.any(self.interruption.wished)
+            if self.stopping:
                 return
             if time.monotonic() - self.saved_at >= 60 * minutes:
                 self.save()
@@ -222,13 +223,16 @@ class Trainer:
     def _update(self, group: list[Batch], batches: int) -> None:
         """One update, and all that takes note of it."""
         progress, began = self.progress, time.monotonic()
+        self.guard.now(progress.updates)
         update = self.updater.update(group, self._manner(batches))
         progress.batch += len(group)
         progress.updates += 1
         progress.skipped_in_row = progress.skipped_in_row + 1 if update.skipped else 0
         if not update.skipped:
             self.averaging.updated(self.recognizer, progress.epoch)
-        self.sums.add(update, (id for batch in group for id in batch.ids))
+        ids = [id for batch in group for id in batch.ids]
+        every = self.ranks.everyones(ids) if update.skipped else [ids]
+        self.sums.add(update, chain.from_iterable(every))
         self.sums.seconds += time.monotonic() - began
         self.tracker.updated(progress.batch, update.utterances, update.loss / update.symbols)
         if progress.skipped_in_row >= self.settings.nonfinite_patience:
@@ -238,8 +242,13 @@ class Trainer:
         """The epoch's batches from where progress stands, an update's worth at a time."""
         if self.progress.batch >= batches:
             return
-        rest = self.train.epoch(self.progress.epoch, self.progress.batch)
-        groups = grouped(rest, self.learning.optimizer.accumulate)
+        ours = (self.ranks.of_utterances,) if self.ranks.count > 1 else ()
+
+        def anew() -> Iterator[list[Batch]]:
+            rest = self.train.epoch(self.progress.epoch, self.progress.batch, *ours)
+            return grouped(rest, self.learning.optimizer.accumulate)
+
+        groups = self.guard.loading(anew)
         while True:
             began = time.monotonic()
             group = next(groups, None)
@@ -273,6 +282,7 @@ class Trainer:
         """Validates, keeps the best, tells the schedules, saves; False if it was interrupted."""
         epoch = self.progress.epoch
         self.tracker.validating()
+        self.guard.now(self.progress.updates)
         self.averaging.epoch_ended(self.recognizer, epoch)
         with self.averaging.applied(self.recognizer):
             validated = self.validation.run(self.recognizer, lambda: self.interruption.wished)
@@ -280,21 +290,22 @@ class Trainer:
                 return False
             value = validated.by(self.settings.judge)
             best, improved = self.judge.judge(epoch, value)
-            if best:
+            if best and self.ranks.first:
                 about = {"epoch": epoch, "updates": self.progress.updates, "value": value}
                 save_checkpoint(self.run.best, Checkpoint(self.recognizer.state_dict(), about))
-        verdict = self._note(validated, best)
-        if self.settings.pictures_every and epoch % self.settings.pictures_every == 0:
-            draw(validated, self.run, epoch, seconds_per_frame(self.recognizer))
+        aligned = self._note(validated, best)
+        every = self.settings.pictures_every
+        if every and epoch % every == 0 and self.ranks.first:
+            drawn = draw(validated, self.run, epoch, seconds_per_frame(self.recognizer))
+            self.tracker.pictured(epoch, drawn)
         self.schedule.validated(value)
-        aligned = verdict.state == "aligned"
-        self.teacher_forcing.validated(Judged(epoch, validated.scores.distance, improved, aligned))
+        self.teacher_forcing.validated(Judged(epoch, validated.by("distance"), improved, aligned))
         self.progress.epoch, self.progress.batch, self.sums = epoch + 1, 0, Sums()
         self.save()
         return True
 
-    def _note(self, validated: Validated, best: bool) -> alignment.Verdict:
-        """Writes the epoch's line, shows it, and gives the verdict on attention."""
+    def _note(self, validated: Validated, best: bool) -> bool:
+        """Writes the epoch's line and shows it; whether attention has aligned."""
         progress = self.progress
         now = alignment.Validation(
             progress.epoch, progress.updates, validated.alignment, validated.scores.cer
@@ -312,37 +323,27 @@ class Trainer:
             teacher_forcing=self.teacher_forcing.rate_in(progress.epoch),
             ctc_weight=self.learning.loss.ctc_weight_in(progress.epoch),
             best=best,
+            repairs=self.repairs,
         )
-        self.run.append_metrics(record)
+        if self.ranks.first:
+            self.run.append_metrics(record)
         self.tracker.validated(record)
         if not self.told_of_waiting and (waited := self.sums.wait_worth_telling()):
             self.told_of_waiting = True  # once is enough
             self.tracker.message(f"{waited}: {self.train.quicker()}")
         if verdict.state != before and before is not None:
             self.tracker.message(f"attention is {verdict}")
-        return verdict
+        return verdict.state == "aligned"
 
     def _give_up(self) -> None:
         """Stops a run whose losses or gradients stay non-finite, with advice."""
         skipped, self.progress.skipped_in_row = self.progress.skipped_in_row, 0
         self.save()
-        rate = self.learning.optimizer.rate
+        optimizer = self.learning.optimizer
         raise NonFiniteError(
             f"epoch {self.progress.epoch}: {skipped} updates in a row had a loss or gradient that "
             "is not finite and were skipped. The weights from before them are saved in "
-            f"{self.run.last}. What to try, in this order: a lower rate "
-            f"(optimizer.rate={rate / 3:.1g}, now {rate:g}) or a longer warm-up; clipping "
-            f"(optimizer.clip=1, now {self.learning.optimizer.clip}); float32 products "
-            "(training.precision=float32); a look at the data for values far out of range "
-            f"({self.sums.suspects()})"
-        )
-
-    def _outcome(self, ending: Literal["finished", "stopped early", "interrupted"]) -> Outcome:
-        known = self.judge.best_epoch > 0
-        return Outcome(
-            ending,
-            self.progress.epoch - 1,
-            self.progress.updates,
-            self.judge.best if known else None,
-            self.judge.best_epoch if known else None,
+            f"{self.run.last}. What to try, in this order: "
+            f"{finite_again(optimizer.rate, optimizer.clip)}; a look at the data for values far "
+            f"out of range ({self.sums.suspects()})"
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +10,14 @@ from numpy.random import SeedSequence
 from torch import Tensor
 
 from spelldown.data.batching import Batch
-from spelldown.errors import TrainingError
+from spelldown.errors import LostRankError, TrainingError
 from spelldown.model.precision import Precision, autocast
 from spelldown.model.recognizer import Recognizer
 from spelldown.model.spelling.speller import Feedback
+from spelldown.training.guard.guard import Guard
 from spelldown.training.learning.loss import LossSettings, spelling_loss
 from spelldown.training.learning.optimizer import clip_gradient, set_rate, weight_noise
+from spelldown.training.parallel.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -65,35 +68,58 @@ class Updater:
         clip: float | None,
         precision: Precision,
         device: torch.device,
+        ranks: Ranks | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self.ranks, self.guard = ranks or Ranks(), guard or Guard(device)
         self.recognizer, self.optimizer = recognizer, optimizer
         self.loss, self.clip, self.precision, self.device = loss, clip, precision, device
         self.weights = [weight for weight in recognizer.parameters() if weight.requires_grad]
         self.statistics = [b for b in recognizer.buffers() if b.is_floating_point()]
 
     def update(self, batches: Sequence[Batch], manner: Manner) -> Update:
-        """One update from the batches together, which all must have symbols."""
-        torch.manual_seed(manner.seed)
+        """One update from the batches together, which all must have symbols.
+
+        With other ranks: from theirs and these, which may be empty. Raises LostRankError if one is
+        gone; the weights are then as they were.
+        """
         before = [buffer.clone() for buffer in self.statistics]
-        symbols = symbols_spelled(batches)
-        self.optimizer.zero_grad(set_to_none=True)
-        with weight_noise(self.recognizer, manner.weight_noise):
-            sums = torch.stack([self._backward(batch, symbols, manner) for batch in batches]).sum(0)
+        try:
+            return self._update(batches, manner, before)
+        except LostRankError:
+            self._restore(before)
+            raise
+
+    def _update(self, batches: Sequence[Batch], manner: Manner, before: list[Tensor]) -> Update:
+        symbols, utterances, frames = self.ranks.totals(
+            symbols_spelled(batches),
+            sum(map(len, batches)),
+            sum(int(batch.lengths.sum()) for batch in batches),
+        )
+        told = self.guard.make(
+            batches,
+            "training",
+            lambda: self._attempt(manner, before),
+            lambda part: self._backward(part, symbols, manner),
+        )
+        nothing = torch.zeros(4, dtype=torch.float64, device=self.device)
+        sums = self.ranks.added(torch.stack(told).sum(0) if told else nothing)
+        self.ranks.add_gradients(self.weights)
+        self.ranks.average(self.statistics)
         norm = clip_gradient(self.weights, self.clip)
         # Whether to step must be known here: on a GPU this waits for all that was asked of it.
         loss, ce, ctc, left_out, length = torch.cat([sums, norm.double().view(1)]).tolist()
         healthy = all(map(math.isfinite, (loss, ce, ctc, length)))
         if healthy:
             set_rate(self.optimizer, manner.rate)
-            self.optimizer.step()
+            self.guard.step(self.optimizer)
         else:
-            for buffer, kept in zip(self.statistics, before, strict=True):
-                buffer.copy_(kept)  # a norm's running statistics have heard what was wrong
+            self._restore(before)
         self.optimizer.zero_grad(set_to_none=True)
         return Update(
             symbols=symbols,
-            utterances=sum(map(len, batches)),
-            frames=sum(int(batch.lengths.sum()) for batch in batches),
+            utterances=utterances,
+            frames=frames,
             loss=loss * (symbols if self.loss.reduction == "mean" else 1),
             ce=ce,
             ctc=ctc,
@@ -101,6 +127,26 @@ class Updater:
             norm=length,
             skipped=not healthy,
         )
+
+    @contextmanager
+    def _attempt(self, manner: Manner, statistics: list[Tensor]) -> Iterator[None]:
+        """Within it gradients add up from nothing, by what the update's own seed draws."""
+        self._restore(statistics)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(manner.seed)
+        try:
+            with weight_noise(self.recognizer, manner.weight_noise):
+                if self.ranks.rank:  # noise on the weights is everyone's, what else is drawn not
+                    torch.manual_seed(update_seed(manner.seed, self.ranks.rank))
+                yield
+        except BaseException:
+            self.optimizer.zero_grad(set_to_none=True)  # they take memory
+            raise
+
+    def _restore(self, statistics: list[Tensor]) -> None:
+        """Takes back what a norm's running statistics have heard of an update that was not made."""
+        for buffer, kept in zip(self.statistics, statistics, strict=True):
+            buffer.copy_(kept)
 
     def _backward(self, batch: Batch, symbols_in_update: int, manner: Manner) -> Tensor:
         """Adds the batch's gradient; loss, ce, ctc and texts left out by CTC, (4,) float64."""
@@ -112,7 +158,7 @@ class Updater:
             spelled,
             there.symbols,
             batch.symbol_lengths,
-            self.recognizer.listener.output_lengths(batch.lengths),
+            self.recognizer.output_lengths(batch.lengths),
             self.loss,
             ctc_weight=manner.ctc_weight,
             symbols_in_update=symbols_in_update,

@@ -2,8 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,7 +22,9 @@ from spelldown.model.spelling.speller import Feedback
 from spelldown.search.metrics import Scores, score
 from spelldown.search.search import Hypothesis, SearchSettings, greedy
 from spelldown.training.alignment import Alignment, measure
+from spelldown.training.guard.guard import Guard
 from spelldown.training.learning.loss import cross_entropy_sums, ctc_sum
+from spelldown.training.parallel.ranks import Ranks
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.update import device_of, symbols_spelled
 
@@ -62,6 +67,9 @@ class Validated:
 
 @dataclass
 class _Findings:
+    """Of one batch; `first`: how many utterances the batches before it have."""
+
+    first: int = 0
     ids: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     hypotheses: list[str] = field(default_factory=list)
@@ -83,7 +91,10 @@ class Validation:
         search: SearchSettings,
         precision: Precision,
         pictures: int = 0,
+        ranks: Ranks | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self.ranks, self.guard = ranks or Ranks(), guard or Guard(torch.device("cpu"))
         self.batches, self.vocabulary, self.search = batches, vocabulary, search
         self.precision = precision
         self.measured = spread(batches.utterances, MEASURED)
@@ -92,27 +103,50 @@ class Validation:
     def run(
         self, recognizer: Recognizer, stop: Callable[[], bool] = lambda: False
     ) -> Validated | None:
-        """Validates the recognizer, which is left in training mode; None if `stop()` came true."""
+        """Validates the recognizer, which is left in training mode; None if `stop()` came true.
+
+        Ranks share the batches, and all are given what the first makes of everyone's findings.
+        """
         began = time.monotonic()
-        findings = _Findings()
         recognizer.eval()
         try:
             with torch.inference_mode():
-                for batch in self.batches.epoch(1):
-                    if stop():
-                        return None
-                    self._batch(recognizer, batch, findings)
+                everyones = self.ranks.everyones(self._findings(recognizer, stop))
         finally:
             recognizer.train()
-        each = 1 / max(findings.symbols, 1)
-        return Validated(
-            scores=score(findings.references, findings.hypotheses, findings.ids),
-            loss=findings.ce * each,
-            ctc=None if findings.ctc is None else findings.ctc * each,
-            alignment=measure(findings.weights, findings.ended),
-            shown=tuple(findings.shown),
-            seconds=time.monotonic() - began,
+        stopped = any(findings is None for findings in everyones)
+        return None if stopped else self.ranks.from_first(lambda: _validated(everyones, began))
+
+    def _findings(
+        self, recognizer: Recognizer, stop: Callable[[], bool]
+    ) -> "list[_Findings] | None":
+        """What this rank found, batch by batch."""
+        found: list[_Findings] = []
+        done = 0
+        ours = (0, self.ranks.of_batches) if self.ranks.count > 1 else ()
+        sizes = map(len, self.batches.plan(1))
+        for batch, size in zip(self.batches.epoch(1, *ours), sizes, strict=True):
+            if stop():
+                return None
+            found.append(self._guarded(recognizer, batch, done, len(found)))
+            done += size
+        return found
+
+    def _guarded(self, recognizer: Recognizer, batch: Batch, first: int, place: int) -> "_Findings":
+        """What is found in a batch, in as many parts as memory needs; `place` is the batch's."""
+        findings = _Findings(first)
+
+        @contextmanager
+        def attempt() -> Iterator[None]:
+            nonlocal findings
+            findings = _Findings(first)
+            yield
+
+        self.guard.now(self.guard.fits.now[0], place)
+        self.guard.make(
+            [batch], "validating", attempt, lambda part: self._batch(recognizer, part, findings)
         )
+        return findings
 
     def _batch(self, recognizer: Recognizer, batch: Batch, findings: _Findings) -> None:
         if batch.texts is None:
@@ -148,7 +182,7 @@ class Validation:
             findings.ctc = (findings.ctc or 0.0) + float(ctc)
 
     def _utterance(self, id: str, text: str, found: Hypothesis, findings: _Findings) -> None:
-        place, spelled = len(findings.ids), self.vocabulary.decode(found.symbols)
+        place, spelled = findings.first + len(findings.ids), self.vocabulary.decode(found.symbols)
         findings.ids.append(id)
         findings.references.append(text)
         findings.hypotheses.append(spelled)
@@ -162,24 +196,49 @@ class Validation:
             findings.shown.append(Shown(id, tuple(letters), found.weights))
 
 
+def _validated(everyones: "Sequence[list[_Findings] | None]", began: float) -> Validated:
+    """What all ranks found together, in the order of the part's batches."""
+    every = sorted(chain.from_iterable(found or () for found in everyones), key=lambda f: f.first)
+    every = [findings for findings in every if findings.ids]
+    each = 1 / max(sum(findings.symbols for findings in every), 1)
+    ctc = [findings.ctc for findings in every if findings.ctc is not None]
+    return Validated(
+        scores=score(
+            [text for findings in every for text in findings.references],
+            [text for findings in every for text in findings.hypotheses],
+            [id for findings in every for id in findings.ids],
+        ),
+        loss=sum(findings.ce for findings in every) * each,
+        ctc=sum(ctc) * each if ctc else None,
+        alignment=measure(
+            [weights for findings in every for weights in findings.weights],
+            [ended for findings in every for ended in findings.ended],
+        ),
+        shown=tuple(shown for findings in every for shown in findings.shown),
+        seconds=time.monotonic() - began,
+    )
+
+
 def seconds_per_frame(recognizer: Recognizer) -> float:
     """How much speech one of the listener's frames stands for."""
     return float(recognizer.listener.reduction * SECONDS_PER_FRAME)
 
 
-def draw(validated: Validated, run: RunFolder, epoch: int, frame_seconds: float) -> None:
-    """Pictures of the shown utterances' attention, and of the run so far, in the run's folder."""
+def draw(
+    validated: Validated, run: RunFolder, epoch: int, frame_seconds: float
+) -> tuple[Path, ...]:
+    """Pictures of the shown utterances' attention, whose paths it gives, and of the run so far, in
+    the run's folder."""
     from spelldown.training.run import pictures  # brings matplotlib, which takes a while
 
+    drawn = []
     for shown in validated.shown:
+        drawn.append(run.pictures / f"epoch-{epoch:03}-{shown.id.replace('/', '-')}.png")
         pictures.attention_picture(
-            run.pictures / f"epoch-{epoch:03}-{shown.id.replace('/', '-')}.png",
-            shown.weights,
-            shown.letters,
-            frame_seconds,
-            f"{shown.id}, epoch {epoch}",
+            drawn[-1], shown.weights, shown.letters, frame_seconds, f"{shown.id}, epoch {epoch}"
         )
     pictures.curves_picture(run.metrics, run.pictures / "curves.png")
+    return tuple(drawn)
 
 
 def spread(count: int, most: int) -> frozenset[int]:

@@ -55,6 +55,12 @@ class Batch:
             texts=texts if spelled else None,
         )
 
+    @classmethod
+    def empty(cls) -> Self:
+        """The batch of no utterances."""
+        none = torch.zeros(0, dtype=torch.int64)
+        return cls((), torch.zeros(0, 0, 0), none, torch.zeros(0, 0, dtype=torch.int64), none, ())
+
     def to(self, device: torch.device | str) -> Self:
         """The batch on `device`; from pinned memory without waiting for the copy."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))

@@ -1,6 +1,7 @@
 """Utterances of similar length put side by side: which go into a batch together."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,17 @@ from numpy.typing import NDArray
 # taken. Batches of a few utterances make noisy steps, so training stops where validation goes on.
 TRAINING_COSTS = (1200, 600, 300, 150)
 VALIDATION_COSTS = (*TRAINING_COSTS, 75, 40)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The longest an utterance of a part can be: frames (speed change included) and symbols.
+
+    Symbols count `<sos>` and `<eos>`; 0 where no utterance has a transcript.
+    """
+
+    frames: int
+    symbols: int
 
 
 def bucketed(
@@ -65,3 +77,14 @@ def padding_share(plan: list[list[int]], lengths: NDArray[np.int64]) -> float:
     """The share of the padded frames of all batches that are padding, 0 to 1."""
     padded = sum(int(lengths[batch].max()) * len(batch) for batch in plan)
     return 1 - sum(int(lengths[batch].sum()) for batch in plan) / padded
+
+
+def classes(frames: Sequence[int], symbols: Sequence[int]) -> list[tuple[int, int]]:
+    """Utterances by length, those within a factor of 1.5 together: of each class the most frames
+    and the most symbols, from the shortest class to the longest."""
+    found: dict[int, tuple[int, int]] = {}
+    for count, written in zip(frames, symbols, strict=True):
+        kind = int(np.log(max(count, 1)) / np.log(1.5))
+        longest, most = found.get(kind, (0, 0))
+        found[kind] = (max(longest, count), max(most, written))
+    return sorted(found.values())

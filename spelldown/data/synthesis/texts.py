@@ -69,7 +69,7 @@ def read_sentences(
         they are so without case, punctuation and apostrophes.
     Raises DataError for a file that cannot be read, is no UTF-8, or has nothing to say.
     """
-    files = {file: list(_forbidden(file)) for file in leave_out}
+    files = {file: list(forbidden_in(file)) for file in leave_out}
     forbidden = {key for lines in files.values() for keys in lines for key in keys}
     met: set[str] = set()
     found: list[Sentence] = []
@@ -154,8 +154,11 @@ def read_lines(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _forbidden(path: Path) -> Iterator[list[str]]:
-    """What each sentence of a file may be, as it is compared: where names end, nobody knows."""
+def forbidden_in(path: Path) -> Iterator[list[str]]:
+    """What each sentence of a file may be, as it is compared: where names end, nobody knows.
+
+    Files are those of `leave_out` in `read_sentences`. Raises DataError as that does.
+    """
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     if suffix == ".jsonl":
         lines = _manifest(path)

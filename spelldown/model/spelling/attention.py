@@ -35,8 +35,8 @@ from spelldown.model.spelling.kernels import (
     DotKernel,
     Kernel,
     LocationKernel,
-    Projected,
 )
+from spelldown.model.spelling.sharing import Projected
 from spelldown.settings import Settings
 
 

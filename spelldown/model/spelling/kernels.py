@@ -6,29 +6,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from copy import copy
+from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from spelldown.model.precision import product_dtype
+from spelldown.model.spelling.sharing import Owners, Projected
 
-
-@dataclass(frozen=True)
-class Projected:
-    """The listener's output as attention uses it: made once an utterance.
-
-    keys (B, H, T, D/H), values (B, H, T, C/H), mask (B, T) with True for real frames.
-    """
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor
-
-    def select(self, rows: Tensor) -> Projected:
-        """The same for utterances `rows` (N,), which may repeat or be left out."""
-        return Projected(self.keys[rows], self.values[rows], self.mask[rows])
+CACHED = 2**17  # numbers, half a MiB of float32: what stays in a core's cache while it is worked on
 
 
 class Kernel(ABC):
@@ -38,17 +27,43 @@ class Kernel(ABC):
     reverse order, then the gradients of values, keys and parameters once. Weights are float32 at
     least, whatever the products are. A step may come with fewer queries than the batch has
     utterances: they are the first N of it, and B stands for N in that step's shapes.
+
+    Within search, hypotheses of one utterance may share it (`share`): queries are then N
+    hypotheses, `owners` tells whose, and N stands for B in the shapes of queries and weights.
     """
 
     needs_past = False  # whether `attend` looks at the earlier weights
+    owners: Owners | None = None
 
-    def __init__(self, projected: Projected) -> None:
+    def __init__(self, projected: Projected, *learned: Tensor) -> None:
+        self.projected, self.learned = projected, learned
         batch, self.heads, frames, _ = projected.keys.shape
         self.dtype = product_dtype(projected.values)
         self.keys = projected.keys
         self.values = projected.values.to(self.dtype).flatten(0, 1)  # (B H, T, C/H)
         bias = torch.zeros(batch, 1, frames, device=projected.mask.device)
         self.bias = bias.masked_fill_(~projected.mask[:, None], -torch.inf)  # (B, 1, T)
+
+    def select(self, rows: Tensor) -> Self:
+        """The same for utterances `rows` (N,), or hypotheses where those share utterances."""
+        if self.owners is None:
+            return type(self)(self.projected.select(rows), *self.learned)
+        return self._shared(self.owners.select(rows))
+
+    def share(self, most: int) -> Self:
+        """The same, where each utterance may come to have up to `most` hypotheses."""
+        return self._shared(Owners.one_each(len(self.bias), most, self.bias.device))
+
+    def forget(self, kept: Tensor) -> Self:
+        """The same hypotheses, where only utterances `kept` (U,), rising, are remembered."""
+        assert self.owners is not None, "only what is shared is forgotten apart from its rows"
+        left = type(self)(self.projected.select(kept), *self.learned)
+        return left._shared(self.owners.forget(kept))
+
+    def _shared(self, owners: Owners) -> Self:
+        shared = copy(self)
+        shared.owners = owners
+        return shared
 
     def begin_backward(self) -> None:  # noqa: B027 (most gather nothing)
         """Forgets what an earlier backward pass gathered."""
@@ -76,11 +91,22 @@ class Kernel(ABC):
     def attend(self, query: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
         """Context (B, C) and weights (B, H, T) for queries (B, D)."""
         rows = len(query)
-        energies = self.energies(query, past)
-        weights = torch.softmax(energies + self.bias[:rows], dim=2)
-        values = self.values[: rows * self.heads]
-        context = torch.bmm(weights.to(self.dtype).flatten(0, 1)[:, None], values)
+        bias = self.bias[:rows] if self.owners is None else self.bias[self.owners.of]
+        weights = torch.softmax(self.energies(query, past) + bias, dim=2)
+        context = self._product(weights.to(self.dtype), self.values)
         return context.view(rows, -1), weights
+
+    def _product(self, left: Tensor, right: Tensor) -> Tensor:
+        """Rows (N, H, X) times what is remembered of each one's utterance (B H, X, Y): (N, H, Y).
+
+        One matrix product an utterance and head, with all of its hypotheses as rows.
+        """
+        if self.owners is None:
+            product = torch.bmm(left.flatten(0, 1)[:, None], right[: len(left) * self.heads])
+            return product.view(len(left), self.heads, -1)
+        asked = self.owners.grid(left).transpose(1, 2).flatten(0, 1)  # (B H, K, X)
+        product = torch.bmm(asked, right).unflatten(0, (-1, self.heads))
+        return self.owners.rows(product.transpose(1, 2))
 
     def backward(
         self,
@@ -117,15 +143,14 @@ class Kernel(ABC):
 class DotKernel(Kernel):
     """Scaled dot product."""
 
-    def __init__(self, projected: Projected) -> None:
-        super().__init__(projected)
+    def __init__(self, projected: Projected, *learned: Tensor) -> None:
+        super().__init__(projected, *learned)
         self.flat_keys = projected.keys.to(self.dtype).flatten(0, 1)  # (B H, T, D/H)
         self.scale: float = projected.keys.shape[3] ** -0.5
 
     def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
-        asked = query.to(self.dtype).view(len(query) * self.heads, 1, -1)
-        products = torch.bmm(asked, self.flat_keys[: len(asked)].transpose(1, 2))
-        return products.view(len(query), self.heads, -1) * self.scale
+        asked = query.to(self.dtype).unflatten(1, (self.heads, -1))
+        return self._product(asked, self.flat_keys.transpose(1, 2)) * self.scale
 
     def energies_backward(
         self, gradient: Tensor, query: Tensor, past: Tensor | None
@@ -144,7 +169,7 @@ class CosineKernel(DotKernel):
     """Cosine of query and key (the keys come normalised), times a learned scale a head."""
 
     def __init__(self, projected: Projected, sharpness: Tensor) -> None:
-        super().__init__(projected)
+        super().__init__(projected, sharpness)
         self.scale = 1.0
         self.sharpness = sharpness
 
@@ -179,8 +204,8 @@ class CosineKernel(DotKernel):
 class AdditiveKernel(Kernel):
     """A one-layer network over query and key."""
 
-    def __init__(self, projected: Projected, vector: Tensor) -> None:
-        super().__init__(projected)
+    def __init__(self, projected: Projected, vector: Tensor, *learned: Tensor) -> None:
+        super().__init__(projected, vector, *learned)
         self.keys = projected.keys.to(vector.dtype)  # tanh and its sum stay in float32
         self.vector = vector  # (H, D/H)
         self.d_keys: Tensor | None = None  # (B, H, T, D/H), without the vector
@@ -201,8 +226,40 @@ class AdditiveKernel(Kernel):
         return torch.tanh(places if located is None else places + located)
 
     def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
+        if self.owners is not None:
+            return self._energies_of_hypotheses(query, past, self.owners.of)
         energies: Tensor = (self._activations(query, past) @ self.vector[:, :, None]).squeeze(3)
         return energies
+
+    @cached_property
+    def _by_frame(self) -> tuple[Tensor, Tensor]:
+        """The keys as (B, T, D), and the vector as (D, H): each head sums its own part. Doubled."""
+        keys = self.keys.transpose(1, 2).flatten(2)
+        return 2 * keys, torch.block_diag(*self.vector[:, :, None]) * 2
+
+    def _energies_of_hypotheses(self, query: Tensor, past: Tensor | None, of: Tensor) -> Tensor:
+        """The same in search, forward alone: a few at a time, in place, to stay in the cache.
+
+        As v . tanh(x) = 2v . sigmoid(2x) - v . 1, and torch's sigmoid is six times as fast.
+        """
+        keys, vector = self._by_frame
+        asked = query.to(vector.dtype)[:, None] * 2
+        trails = self._trails(past)
+        at_once = max(CACHED // keys[0].numel(), 1) if keys.device.type == "cpu" else len(query)
+        energies = vector.new_empty(len(query), keys.shape[1], self.heads)
+        with torch.autocast(query.device.type, enabled=False):
+            for start in range(0, len(query), at_once):
+                part = slice(start, start + at_once)
+                places = keys.index_select(0, of[part]).add_(asked[part])
+                if trails is not None:
+                    rows, spread = trails[0][part].flatten(0, 1), trails[1]
+                    places.view(len(rows), -1).addmm_(rows, spread)
+                torch.matmul(places.sigmoid_(), vector, out=energies[part])
+        return energies.transpose(1, 2) - self.vector.sum(1)[:, None]
+
+    def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Two factors (N, T, X) and (X, D) of what is added, doubled, for where attention was."""
+        return None
 
     def energies_backward(
         self, gradient: Tensor, query: Tensor, past: Tensor | None
@@ -233,7 +290,7 @@ class LocationKernel(AdditiveKernel):
     def __init__(
         self, projected: Projected, vector: Tensor, filters: Tensor, spread: Tensor
     ) -> None:
-        super().__init__(projected, vector)
+        super().__init__(projected, vector, filters, spread)
         self.filters = filters  # (channels, H, taps)
         self.spread = spread  # (channels, D)
         self.d_filters = torch.zeros_like(filters, requires_grad=False)
@@ -254,6 +311,10 @@ class LocationKernel(AdditiveKernel):
         located = self._trail(past) @ self.spread  # (B, T, D)
         spread: Tensor = located.unflatten(2, (self.heads, -1)).transpose(1, 2)
         return spread
+
+    def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        assert past is not None, "location-aware attention needs to be told of the past"
+        return self._trail(past).to(self.spread.dtype).contiguous(), 2 * self.spread
 
     def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"

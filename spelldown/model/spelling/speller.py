@@ -12,7 +12,7 @@ these steps in a fraction of the time; nothing is kept on the module between cal
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from spelldown.model.dropout import drop
 from spelldown.model.spelling.attention import Attention, AttentionSettings
-from spelldown.model.spelling.kernels import Projected
+from spelldown.model.spelling.kernels import Kernel
+from spelldown.model.spelling.sharing import Projected
 from spelldown.model.spelling.unrolled import Loop, unroll
 from spelldown.settings import Settings
 
@@ -71,10 +72,11 @@ class SpellerState:
     """All that one step hands to the next.
 
     hidden and cell (layers, B, D), context (B, C), weights and past (B, H, T): where attention
-    looked in the last step, and what it is told of all steps before.
+    looked in the last step, and what it is told of all steps before. kernel: the listener's output
+    as attention uses it, the same at every step.
     """
 
-    projected: Projected
+    kernel: Kernel
     hidden: Tensor
     cell: Tensor
     context: Tensor
@@ -84,13 +86,24 @@ class SpellerState:
     def select(self, rows: Tensor) -> SpellerState:
         """The state of hypotheses `rows` (N,), which may repeat, be reordered or be left out."""
         return SpellerState(
-            self.projected.select(rows),
+            self.kernel.select(rows),
             self.hidden[:, rows],
             self.cell[:, rows],
             self.context[rows],
             self.weights[rows],
             self.past[rows],
         )
+
+    def share(self, most: int) -> SpellerState:
+        """The same, where up to `most` hypotheses of an utterance will share what was heard.
+
+        From then on `select` copies none of it; hypotheses of one utterance stay side by side.
+        """
+        return replace(self, kernel=self.kernel.share(most))
+
+    def forget(self, kept: Tensor) -> SpellerState:
+        """The same hypotheses, all of utterances `kept` (U,), rising: the others are forgotten."""
+        return replace(self, kernel=self.kernel.forget(kept))
 
 
 class Cell(nn.Module):
@@ -178,7 +191,8 @@ class Speller(nn.Module):
         state = like.new_zeros(len(self.cells), batch, self.settings.width)
         context = like.new_zeros(batch, self.attention.context_width)
         weights = like.new_zeros(batch, heads, frames)
-        return SpellerState(projected, state, state, context, weights, weights)
+        kernel = self.attention.kernel(projected)
+        return SpellerState(kernel, state, state, context, weights, weights)
 
     def step(self, symbols: Tensor, state: SpellerState) -> tuple[Tensor, SpellerState]:
         """Log-probabilities (B, V) of the next symbol after `symbols` (B,), and the new state."""
@@ -203,10 +217,10 @@ class Speller(nn.Module):
             cells.append(memory)
             inputs = new if masks is None else new * masks[layer]
         query = self.attention.query(inputs)
-        context, weights = self.attention.kernel(state.projected).attend(query, state.past)
+        context, weights = state.kernel.attend(query, state.past)
         past = state.past + weights if self.attention.past == "all" else weights
         return inputs, SpellerState(
-            state.projected, torch.stack(hidden), torch.stack(cells), context, weights, past
+            state.kernel, torch.stack(hidden), torch.stack(cells), context, weights, past
         )
 
     def forward(

@@ -25,8 +25,9 @@ from torch.autograd.function import once_differentiable
 from spelldown.model.lengths import Real, mask_of
 from spelldown.model.precision import product_dtype
 from spelldown.model.spelling.attention import Attention
-from spelldown.model.spelling.kernels import Kernel, Projected
+from spelldown.model.spelling.kernels import Kernel
 from spelldown.model.spelling.products import Product
+from spelldown.model.spelling.sharing import Projected
 
 EOS = 2  # the first symbol that a speller may write; before it come <pad> and <sos>
 

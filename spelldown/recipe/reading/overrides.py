@@ -1,4 +1,4 @@
-"""Overrides from the command line: `listener.blocks.0.width=96` laid over a page."""
+"""Changes laid over a page: `listener.blocks.0.width=96` from the command line, or from a study."""
 
 import copy
 from collections.abc import Collection
@@ -33,7 +33,46 @@ def override(page: Page, text: str, root: Place) -> None:
         page.problems.append(Problem((), f"{text} ({COMMAND_LINE}): {error.summary}"))
 
 
-def _set(page: Page, keys: tuple[str, ...], value: Any, root: Place) -> None:
+def change(page: Page, path: str, value: Any, root: Place, origin: str) -> None:
+    """Lays one value, or a group of settings, over the place at the dotted `path`.
+
+    A group is merged with what stands there, as a page is with its base; an empty one stands for
+    the defaults. `origin` says where the change is written, `study.yaml:7`; what is wrong with it
+    goes to the page's problems.
+    """
+    keys = tuple(path.split("."))
+    try:
+        if not all(keys):
+            raise RecipeError(f"{path!r} is not a path such as listener.blocks.0.width")
+        _lay(page, keys, value, root, origin)
+    except RecipeError as error:
+        page.problems.append(Problem((), f"{error.summary} ({origin})"))
+
+
+def _lay(page: Page, keys: tuple[str, ...], value: Any, root: Place, origin: str) -> None:
+    if isinstance(value, dict) and value and _takes_settings(page.data, keys, root):
+        for key in sorted(value, key=lambda key: key != KIND):  # the kind decides what may follow
+            _lay(page, (*keys, key), value[key], root, origin)
+        return
+    _set(page, keys, value, root, origin)
+
+
+def _takes_settings(at: Any, keys: tuple[str, ...], root: Place) -> bool:
+    """Whether a component's settings stand at a place, and not a list or a plain value."""
+    place: Place | None = root
+    for key in keys:
+        step: str | int = int(key) if isinstance(at, list) and key.isdecimal() else key
+        place = place.below(step, at) if place is not None else None
+        if isinstance(at, list):
+            at = at[step] if isinstance(step, int) and step < len(at) else None
+        else:
+            at = at.get(step) if isinstance(at, dict) else None
+    return place is not None and bool(place.kinds)
+
+
+def _set(
+    page: Page, keys: tuple[str, ...], value: Any, root: Place, origin: str = COMMAND_LINE
+) -> None:
     at: Any = page.data
     place: Place | None = root
     path: Keys = ()
@@ -48,7 +87,7 @@ def _set(page: Page, keys: tuple[str, ...], value: Any, root: Place) -> None:
             if step == KIND and isinstance(at, dict):
                 change_kind(at, value, place)
             at[step] = value
-            _note_origin(page, path)
+            _note_origin(page, path, origin)
         else:
             if isinstance(at, dict) and at.get(key) is None:
                 at[key] = _start(place, key, at)
@@ -82,10 +121,10 @@ def as_page(value: Any) -> Any:
     return copy.deepcopy(TypeAdapter(Any).dump_python(value, mode="json"))
 
 
-def _note_origin(page: Page, path: Keys) -> None:
+def _note_origin(page: Page, path: Keys, origin: str) -> None:
     for known in [known for known in page.origins if known[: len(path)] == path]:
         del page.origins[known]
-    page.origins[path] = COMMAND_LINE
+    page.origins[path] = origin
 
 
 def _no_such_place(

@@ -21,20 +21,20 @@ from spelldown.recipe.reading.page import BASE
 BASE_DESCRIPTION = "a page that this one builds on, its path relative to this page"
 
 
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+def json_schema(model: type[BaseModel], title: str = "spelldown recipe") -> dict[str, Any]:
     """The schema of pages that describe a `model`, for editors."""
     schema = model.model_json_schema(schema_generator=_Explained)
     _soften(schema)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "spelldown recipe"
+    schema["title"] = title
     base = {"type": "string", "description": BASE_DESCRIPTION}
     schema["properties"] = {BASE: base, **schema["properties"]}
     return schema
 
 
-def schema_text(model: type[BaseModel]) -> str:
+def schema_text(model: type[BaseModel], title: str = "spelldown recipe") -> str:
     """The schema as it is written to recipes/schema.json."""
-    return json.dumps(json_schema(model), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(json_schema(model, title), indent=2, ensure_ascii=False) + "\n"
 
 
 class _Explained(GenerateJsonSchema):

@@ -1,6 +1,7 @@
 """How well a trained run spells a part of its corpus."""
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from spelldown.errors import DataError
 from spelldown.recipe.parts import checked_part
 from spelldown.recipe.recipe import Recipe
 from spelldown.recipe.run import Run
-from spelldown.search.metrics import Scores, score
-from spelldown.search.transcribing.transcriber import Failure, Item, Transcript
+from spelldown.recipe.using.trained_on import known_to
+from spelldown.search.metrics import Counts, Scores, edit_counts, score
+from spelldown.search.search import SearchSettings
+from spelldown.search.transcribing.confidence import word_confidences
+from spelldown.search.transcribing.transcript import Failure, Item, Transcript
 from spelldown.training.run.pictures import Shown, attention_page
+from spelldown.writing import write_whole
 
 WORST = 10
 
@@ -30,28 +35,53 @@ class Evaluation:
     """The measures of a run over one part, with the utterances that could not be scored.
 
     `groups` has the measures of each group of utterances, where groups were asked for; `unended`
-    counts utterances that ran to the search's limit without `<eos>`.
+    counts utterances that ran to the search's limit without `<eos>`. `oracle`: the word edits if
+    of each utterance's hypotheses the best were chosen, None where search gives but one. `spelled`:
+    each utterance's transcript, in the scores' order. `notes`: what should be known with the
+    numbers, such as utterances that were trained on.
     """
 
     run: Path
     part: str
     epoch: int
+    search: SearchSettings
     scores: Scores
     left_out: tuple[Problem, ...]
     unended: int
     groups: Mapping[str, Scores]
+    oracle: Counts | None
+    spelled: tuple[Transcript, ...]
+    notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values, for JSON."""
+        oracle = {} if self.oracle is None else {"oracle_wer": self.oracle.rate}
         return {
             "run": str(self.run),
             "split": self.part,
             "epoch": self.epoch,
+            "search": self.search.model_dump(mode="json"),
             **self.scores.as_dict(),
+            **oracle,
             "unended": self.unended,
             "left_out": [str(problem) for problem in self.left_out],
             "groups": {name: scores.as_dict() for name, scores in self.groups.items()},
+            "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """A part that can be scored: its utterances, those left out, and what should be known of it."""
+
+    name: str
+    cuts: tuple[Cut, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    def items(self) -> Iterable[Item]:
+        """The utterances, for a transcriber."""
+        return (Item(cut.id, cut) for cut in self.cuts)
 
 
 def part_named(recipe: Recipe, split: str) -> str:
@@ -62,8 +92,20 @@ def part_named(recipe: Recipe, split: str) -> str:
     return named.get(split, str(recipe.data.test) if split == "test" else split)
 
 
+def part_to_score(run: Run, split: str) -> ToScore:
+    """A part with its transcripts; see `evaluate` for `split` and for what is raised."""
+    part = part_named(run.recipe, split)
+    found = checked_part(run.recipe, read_part(run.recipe.data, part))
+    cuts = tuple(found.cuts)
+    notes = known_to(run.folder, run.recipe, part, cuts)
+    return ToScore(part, cuts, tuple(found.problems), (*run.notes, *notes))
+
+
 def evaluate(
-    run: Run, split: str = "test", progress: Progress | None = None, by: str | None = None
+    run: Run,
+    split: str = "test",
+    progress: Progress | None = None,
+    by: Sequence[str] = (),
 ) -> Evaluation:
     """Spells every utterance of a part and compares it with its transcript.
 
@@ -73,27 +115,63 @@ def evaluate(
     `data.problems` is `stop`. A text with characters that the run cannot spell is scored like any
     other.
     """
-    part = part_named(run.recipe, split)
-    found = checked_part(run.recipe, read_part(run.recipe.data, part))
-    cuts = list(found.cuts)
-    if by is not None:
-        grouped_by(cuts, by)  # what cannot be grouped is told before the work
-    spelled = run.transcriber.transcribe(Item(cut.id, cut) for cut in cuts)
-    results = list(progress(spelled, len(cuts)) if progress else spelled)
-    pairs = [(cut, done) for cut, done in zip(cuts, results, strict=True)]
-    problems = (*found.problems, *_failures(pairs, run.recipe))
+    part = part_to_score(run, split)
+    for way in by:
+        grouped_by(part.cuts, way)  # what cannot be grouped is told before the work
+    spelled = run.transcriber.transcribe(part.items())
+    results = list(progress(spelled, len(part.cuts)) if progress else spelled)
+    return evaluated(run, part, results, by)
+
+
+def evaluated(
+    run: Run,
+    part: ToScore,
+    results: Sequence[Transcript | Failure],
+    by: Sequence[str] = (),
+    search: SearchSettings | None = None,
+) -> Evaluation:
+    """The measures of what was spelled of each of a part's utterances, by `search` or the run's."""
+    pairs = list(zip(part.cuts, results, strict=True))
+    problems = (*part.problems, *_failures(pairs, run.recipe))
     heard = [(cut, done) for cut, done in pairs if isinstance(done, Transcript)]
-    scores = score(
-        [text_of(cut) or "" for cut, _ in heard],
-        [done.text for _, done in heard],
-        [cut.id for cut, _ in heard],
-    )
-    places = grouped_by([cut for cut, _ in heard], by) if by is not None else {}
+    texts = [text_of(cut) or "" for cut, _ in heard]
+    scores = score(texts, [done.text for _, done in heard], [cut.id for cut, _ in heard])
     groups = {
-        name: Scores(tuple(scores.each[place] for place in group)) for name, group in places.items()
+        name: Scores(tuple(scores.each[place] for place in group))
+        for way in by
+        for name, group in grouped_by([cut for cut, _ in heard], way).items()
     }
-    unended = sum(not done.ended for _, done in heard)
-    return Evaluation(run.folder.path, part, run.epoch, scores, problems, unended, groups)
+    return Evaluation(
+        run.folder.path,
+        part.name,
+        run.epoch,
+        search or run.transcriber.search,
+        scores,
+        problems,
+        sum(not done.ended for _, done in heard),
+        groups,
+        _oracle(texts, [done for _, done in heard]),
+        tuple(done for _, done in heard),
+        part.notes,
+    )
+
+
+def _oracle(texts: Sequence[str], spelled: Sequence[Transcript]) -> Counts | None:
+    """The word edits of the best of each utterance's hypotheses."""
+    if not any(done.nbest for done in spelled):
+        return None
+    best = (
+        min(
+            (edit_counts(text.split(), one.split()) for one in _all_texts(done)),
+            key=lambda counts: counts.edits,
+        )
+        for text, done in zip(texts, spelled, strict=True)
+    )
+    return sum(best, Counts())
+
+
+def _all_texts(done: Transcript) -> list[str]:
+    return [done.text, *(other.text for other in done.nbest)]
 
 
 def _failures(pairs: list[tuple[Cut, Transcript | Failure]], recipe: Recipe) -> list[Problem]:
@@ -110,6 +188,37 @@ def _failures(pairs: list[tuple[Cut, Transcript | Failure]], recipe: Recipe) -> 
             [str(problem) for problem in failed],
         )
     return failed
+
+
+def write_utterances(evaluation: Evaluation, path: Path) -> None:
+    """A JSON object a line for each utterance: what was said and spelled, edits, scores, words.
+
+    Written whole or not at all.
+    """
+    lines = []
+    for one, done in zip(evaluation.scores.each, evaluation.spelled, strict=True):
+        letters = done.letters[: len(done.letters) - done.ended]
+        words = word_confidences(letters, done.log_probs) if done.log_probs else []
+        told = {
+            "id": one.id,
+            "said": one.reference,
+            "spelled": one.hypothesis,
+            "distance": one.distance,
+            "character_edits": one.characters.edits,
+            "characters": one.characters.length,
+            "word_edits": one.words.edits,
+            "words_said": one.words.length,
+            "score": done.score,
+            "ended": done.ended,
+            "parts": dict(done.parts),
+            "words": [{"text": text, "confidence": sure} for text, sure in words],
+            "nbest": [
+                {"text": other.text, "score": other.score, "parts": dict(other.parts)}
+                for other in done.nbest
+            ],
+        }
+        lines.append(json.dumps(told, ensure_ascii=False) + "\n")
+    write_whole(path, "".join(lines))
 
 
 def write_page(run: Run, evaluation: Evaluation, path: Path) -> None:

@@ -20,7 +20,7 @@ from spelldown.search.transcribing.sound.activity import detector
 from spelldown.search.transcribing.sound.microphone import Microphone, enter_pressed
 from spelldown.search.transcribing.sound.pauses import PauseSettings
 from spelldown.search.transcribing.sound.streams import copied
-from spelldown.search.transcribing.transcriber import Failure, Item, Transcript, named
+from spelldown.search.transcribing.transcript import Failure, Item, Transcript, named
 from spelldown.writing import write_whole
 
 Warn = Callable[[str], None]

@@ -74,7 +74,7 @@ def vtt(heard: Heard) -> str:
 
 
 def ctm(heard: Heard) -> str:
-    """NIST's time-marked words: recording, channel, start, duration, word; a line each.
+    """NIST's time-marked words: recording, channel, start, duration, word, confidence; a line each.
 
     Spaces in the recording's name become underscores, since they part the columns.
     """
@@ -84,7 +84,9 @@ def ctm(heard: Heard) -> str:
     lines = []
     for word in heard.words:
         start, end = milliseconds(word.start), milliseconds(word.end)
-        lines.append(f"{name} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {word.text}\n")
+        times = f"{start / 1000:.3f} {(end - start) / 1000:.3f}"
+        sure = "" if word.confidence is None else f" {word.confidence:.3f}"
+        lines.append(f"{name} 1 {times} {word.text}{sure}\n")
     return "".join(lines)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spelldown.data.recordings import ENDINGS
 from spelldown.errors import DataError
-from spelldown.search.transcribing.transcriber import ARRAYS, Failure, Item
+from spelldown.search.transcribing.transcript import ARRAYS, Failure, Item
 
 STANDARD_INPUT = Path("-")
 

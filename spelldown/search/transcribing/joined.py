@@ -5,9 +5,9 @@ long ones fill batches together. Only a few batches are read ahead.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +17,12 @@ from spelldown.data.frontend import SECONDS_PER_FRAME, ArraysFrontendSettings
 from spelldown.errors import AudioError, SpelldownError
 from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
 from spelldown.search.transcribing.sound.streams import Recording, Samples
-from spelldown.search.transcribing.transcriber import (
+from spelldown.search.transcribing.transcriber import Transcriber
+from spelldown.search.transcribing.transcript import (
     ARRAYS,
+    Alternative,
     Failure,
     Item,
-    Transcriber,
     Transcript,
 )
 from spelldown.search.transcribing.words import Word
@@ -65,13 +66,22 @@ class SegmentHeard:
     score: float
     ended: bool
     words: tuple[Word, ...] = field(repr=False)
+    parts: Mapping[str, float] = field(default_factory=dict)
+    nbest: tuple[Alternative, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without its words and what is not known; times to the millisecond."""
+        found = asdict(self)
+        del found["words"]
+        unknown = [name for name in ("parts", "nbest") if not found[name]]
+        return _rounded({name: told for name, told in found.items() if name not in unknown})
 
 
 @dataclass(frozen=True)
 class Heard:
     """What was spelled of one input, or why nothing was (`error`, and then no text).
 
-    score: natural logarithm of the spelling's probability; ended: whether `<eos>` came before the
+    score: of all segments together, see Transcript; ended: whether `<eos>` came before the
     search's limit, in all segments; seconds of sound; incomplete: what could not be read, empty
     if everything was
     """
@@ -102,10 +112,8 @@ class Heard:
         found = {name: getattr(self, name) for name in ("id", "text", "score", "ended", "seconds")}
         if self.incomplete:
             found["incomplete"] = self.incomplete
-        found["words"] = [_rounded(asdict(word)) for word in self.words]
-        found["segments"] = [_rounded(asdict(segment)) for segment in self.segments]
-        for segment in found["segments"]:
-            del segment["words"]
+        found["words"] = [_rounded(word.as_dict()) for word in self.words]
+        found["segments"] = [segment.as_dict() for segment in self.segments]
         return found
 
     def line(self) -> str:
@@ -164,13 +172,22 @@ class _Part:
             return
         end = end or start + result.seconds  # which was rounded to frames
         words = tuple(
-            Word(word.text, min(word.start + start, end), min(word.end + start, end))
+            replace(word, start=min(word.start + start, end), end=min(word.end + start, end))
             for word in result.words or ()
         )
         self.seconds = self.seconds or end  # of arrays; of sound, its samples were counted
         self.found.append(
-            SegmentHeard(start, end, result.text, result.score, result.ended, words)
-        )  # fmt: skip
+            SegmentHeard(
+                start,
+                end,
+                result.text,
+                result.score,
+                result.ended,
+                words,
+                result.parts,
+                result.nbest,
+            )
+        )
 
     def joined(self) -> Heard:
         if self.wrong and not self.found:

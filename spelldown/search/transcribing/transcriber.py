@@ -7,7 +7,7 @@ goes on.
 """
 
 import ctypes
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy
 import torch
-from lhotse.cut import Cut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -25,72 +24,36 @@ from spelldown.data.recordings import read_audio
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError, SpelldownError
 from spelldown.model.precision import Precision, autocast
-from spelldown.model.recognizer import Recognizer
-from spelldown.search.search import GreedySettings, Hypothesis, greedy
-from spelldown.search.transcribing.words import Word, words_of
+from spelldown.model.recognizer import Memory, Recognizer
+from spelldown.search.language.language_model import LanguageModel, load_language_model
+from spelldown.search.search import BeamSettings, GreedySettings, Hypothesis, SearchSettings, search
+from spelldown.search.transcribing.transcript import (
+    ARRAYS,
+    Alternative,
+    Failure,
+    Item,
+    Transcript,
+    Waveform,
+)
+from spelldown.search.transcribing.words import words_of
 
 BATCH_FRAMES = 20_000  # padded frames a batch: 200 s of speech
 BATCH_UTTERANCES = 64
 POOL_BATCHES = 16  # batches' worth of utterances that are sorted by length together
 
-ARRAYS = (".npy",)  # endings of files with features; all others are taken for audio
-
 
 @dataclass(frozen=True)
-class Waveform:
-    """Samples in memory: (N,) or (channels, N), float in [-1, 1], at `sample_rate` Hz."""
+class Listened:
+    """What the listener made of utterances, kept so that they can be searched again and again.
 
-    samples: Tensor
-    sample_rate: int
-
-
-@dataclass(frozen=True)
-class Item:
-    """An utterance to transcribe.
-
-    source: a file (`.npy` with static frames (T, width), else audio), a lhotse cut, samples, or
-            static frames (T, width) in memory: as the frontend takes them, before deltas
+    ids of all; failures by place; frames of the others by place; batches: places, and the memory
+    of them, on the recognizer's device.
     """
 
-    id: str
-    source: Path | Cut | Waveform | Tensor
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What an utterance was spelled as.
-
-    score:   natural logarithm of the probability of the spelling; see Hypothesis
-    ended:   whether the speller ended it by itself
-    seconds: how long the utterance is
-    letters: the text that each symbol adds, with `<eos>` if it came
-    weights: attention (H, L, T') on the CPU, a row for each of the L letters; None if not kept
-    seconds_per_frame: of the listener's frames, T' in `weights`
-    words:   when each word was said, from the attention; None if not asked for
-    """
-
-    id: str
-    text: str
-    score: float
-    ended: bool
-    seconds: float
-    letters: tuple[str, ...]
-    weights: Tensor | None
-    seconds_per_frame: float
-    words: tuple[Word, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An utterance that could not be transcribed, and why."""
-
-    id: str
-    error: str
-
-
-def named(id: str, error: str) -> str:
-    """What went wrong, with the id before it unless it begins so: ids may be whole paths."""
-    return error if error.startswith(f"{id}: ") else f"{id}: {error}"
+    ids: tuple[str, ...]
+    failures: Mapping[int, Failure]
+    frames: Mapping[int, int]
+    batches: tuple[tuple[tuple[int, ...], Memory], ...]
 
 
 class Transcriber:
@@ -105,7 +68,7 @@ class Transcriber:
         recognizer: Recognizer,
         frontend: Frontend,
         vocabulary: Vocabulary,
-        search: GreedySettings | None = None,
+        search: SearchSettings | None = None,
         precision: Precision = "auto",
         *,
         batch_frames: int = BATCH_FRAMES,
@@ -115,6 +78,7 @@ class Transcriber:
         self.search, self.precision = search or GreedySettings(), precision
         self.batch_frames, self.batch_utterances = batch_frames, batch_utterances
         self.seconds_per_frame = recognizer.listener.reduction * SECONDS_PER_FRAME
+        self._language_models: dict[str, LanguageModel] = {}
 
     def transcribe(
         self,
@@ -123,7 +87,7 @@ class Transcriber:
         *,
         times: bool = False,
         pool_batches: int | None = None,
-        search: GreedySettings | None = None,
+        search: SearchSettings | None = None,
     ) -> Iterator[Transcript | Failure]:
         """One Transcript or Failure for each item, in the items' order, as they get ready.
 
@@ -189,20 +153,63 @@ class Transcriber:
         pool: Sequence[tuple[str, Tensor | Failure]],
         keep_weights: bool,
         times: bool,
-        search: GreedySettings | None,
+        search: SearchSettings | None,
     ) -> Iterator[Transcript | Failure]:
         """The results of a pool in its order, spelled in batches from long to short."""
         results: list[Any] = [found for _, found in pool]
         frames = {place: found for place, (_, found) in enumerate(pool)
                   if isinstance(found, Tensor)}  # fmt: skip
         for places in self._batches(frames):
-            inputs = [frames[place] for place in places]
-            spelled = self._spell(inputs, search or self.search, keep_weights or times)
+            memory = self._listen([frames[place] for place in places])
+            spelled = self._spell(memory, search or self.search, keep_weights or times)
             for place, hypothesis in zip(places, spelled, strict=True):
-                done = self._transcript(pool[place][0], frames[place], hypothesis)
+                done = self._transcript(pool[place][0], len(frames[place]), hypothesis)
                 done = self._timed(done) if times else done
                 results[place] = done if keep_weights else replace(done, weights=None)
         yield from results
+
+    def listened(self, items: Iterable[Item]) -> Iterator[Listened]:
+        """The listener's output for all items, a pool at a time, for `spelled`.
+
+        Takes memory: of a listener 512 wide at 25 frames a second, 180 MB an hour of speech in
+        float32 and half of that in bfloat16.
+        """
+        pool: list[tuple[str, Tensor | Failure]] = []
+        held = 0
+        for item in items:
+            frames = self._frames(item)
+            pool.append((item.id, frames))
+            held += 0 if isinstance(frames, Failure) else len(frames)
+            if held >= POOL_BATCHES * self.batch_frames:
+                yield self._listened(pool)
+                pool, held = [], 0
+        if pool:
+            yield self._listened(pool)
+
+    def _listened(self, pool: Sequence[tuple[str, Tensor | Failure]]) -> Listened:
+        found = dict(enumerate(frames for _, frames in pool))
+        frames = {place: one for place, one in found.items() if isinstance(one, Tensor)}
+        return Listened(
+            tuple(id for id, _ in pool),
+            {place: one for place, one in found.items() if isinstance(one, Failure)},
+            {place: len(one) for place, one in frames.items()},
+            tuple(
+                (tuple(places), self._listen([frames[place] for place in places]))
+                for places in self._batches(frames)
+            ),
+        )
+
+    def spelled(
+        self, listened: Listened, search: SearchSettings | None = None
+    ) -> list[Transcript | Failure]:
+        """What `transcribe` gives of the same utterances, without listening to them again."""
+        results: dict[int, Transcript | Failure] = dict(listened.failures)
+        for places, memory in listened.batches:
+            spelled = self._spell(memory, search or self.search, keep_weights=False)
+            for place, hypothesis in zip(places, spelled, strict=True):
+                id, frames = listened.ids[place], listened.frames[place]
+                results[place] = self._transcript(id, frames, hypothesis)
+        return [results[place] for place in range(len(listened.ids))]
 
     def _batches(self, frames: dict[int, Tensor]) -> list[list[int]]:
         """Places grouped by similar length within both limits, the longest first."""
@@ -217,41 +224,80 @@ class Transcriber:
         return batches
 
     @torch.inference_mode()
-    def _spell(
-        self, frames: Sequence[Tensor], search: GreedySettings, keep_weights: bool
-    ) -> list[Hypothesis]:
+    def _listen(self, frames: Sequence[Tensor]) -> Memory:
         device = next(self.recognizer.parameters()).device
         self.recognizer.eval()
         lengths = torch.tensor([len(one) for one in frames], device=device)
         padded = pad_sequence(list(frames), batch_first=True).to(device)
         with autocast(device, self.precision):
-            memory = self.recognizer.listen(padded, lengths)
-            return greedy(
+            return self.recognizer.listen(padded, lengths)
+
+    @torch.inference_mode()
+    def _spell(
+        self, memory: Memory, settings: SearchSettings, keep_weights: bool
+    ) -> list[Hypothesis]:
+        self.recognizer.eval()
+        with autocast(memory.frames.device, self.precision):
+            return search(
                 self.recognizer,
                 memory,
-                search,
+                settings,
                 seconds_per_frame=self.seconds_per_frame,
                 keep_weights=keep_weights,
+                **self.language_models(settings),
             )
 
-    def _transcript(self, id: str, frames: Tensor, found: Hypothesis) -> Transcript:
+    def language_models(self, settings: SearchSettings) -> dict[str, LanguageModel]:
+        """The language models that a search asks for, as `search` takes them; read once each.
+
+        The speller's own with its context at the mean, too, where the recognizer knows the mean.
+        Raises LanguageModelError for one that is not there, is broken or spells other symbols.
+        """
+        if not isinstance(settings, BeamSettings):
+            return {}
+        found: dict[str, LanguageModel] = {}
+        asked = {"language_model": settings.lm, "rescoring_model": settings.rescore_lm}
+        for name, path in asked.items():
+            if path is not None:
+                if path not in self._language_models:
+                    self._language_models[path] = load_language_model(Path(path), self.vocabulary)
+                found[name] = self._language_models[path]
+        if settings.ilm == "mean" and self.recognizer.mean_context is not None:
+            found["internal_model"] = self.recognizer.without_listening("mean")
+        return found
+
+    def _transcript(self, id: str, frames: int, found: Hypothesis) -> Transcript:
         letters = self.vocabulary.letters(found.symbols)
         return Transcript(
             id=id,
             text=self.vocabulary.decode(found.symbols),
             score=found.score,
             ended=found.ended,
-            seconds=len(frames) * SECONDS_PER_FRAME,
+            seconds=frames * SECONDS_PER_FRAME,
             letters=(*letters, *(["<eos>"] if found.ended else [])),
             weights=found.weights,
             seconds_per_frame=self.seconds_per_frame,
+            log_probs=found.log_probs,
+            parts=found.parts,
+            nbest=tuple(
+                Alternative(
+                    self.vocabulary.decode(other.symbols), other.score, other.ended, other.parts
+                )
+                for other in found.nbest
+            ),
         )
 
     def _timed(self, done: Transcript) -> Transcript:
         letters = done.letters[: len(done.letters) - done.ended]
         if done.weights is None or not letters:
             return replace(done, words=())
-        words = words_of(letters, done.weights, done.seconds_per_frame, done.seconds)
+        words = words_of(
+            letters,
+            done.weights,
+            done.seconds_per_frame,
+            done.seconds,
+            log_probs=done.log_probs,
+        )
         return replace(done, words=words)
 
 

@@ -19,11 +19,14 @@ a recognizer that has not aligned, times mean nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 from torch import Tensor
+
+from spelldown.search.transcribing.confidence import confidence, word_stretches
 
 FLOOR = 1e-4  # of attention: less is as good as none, so that no stray letter bends the whole path
 HALF = 0.5  # share of the attention at a letter's place that still belongs to the letter
@@ -33,11 +36,22 @@ Numbers = NDArray[numpy.float64]
 
 @dataclass(frozen=True)
 class Word:
-    """A word and when it was said, in seconds from the recording's first sample."""
+    """A word and when it was said, in seconds from the recording's first sample.
+
+    confidence: how sure the speller was of it, 0 to 1 (`confidence.py`); None if nobody knows
+    """
 
     text: str
     start: float
     end: float
+    confidence: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, without what is not known."""
+        found = asdict(self)
+        if self.confidence is None:
+            del found["confidence"]
+        return found
 
 
 def words_of(
@@ -46,29 +60,27 @@ def words_of(
     seconds_per_frame: float,
     seconds: float,
     offset: float = 0.0,
+    log_probs: Sequence[float] = (),
 ) -> tuple[Word, ...]:
     """The words of a spelling, parted by spaces, with times in order that never overlap.
 
     letters: the text that each symbol adds: one character, or a piece of several
     weights: attention (H, L, T'), a row for each of them at least; rows beyond (`<eos>`) count not
     seconds: the utterance's length, which no word outlasts; offset: when it begins
+    log_probs: of each symbol, and of `<eos>` if it came, for the words' confidence
 
     A script that does not part words by spaces gives one word.
     """
     if not letters:
         return ()
     spans = letter_spans(weights[:, : len(letters)])
-    places = [place for place, letter in enumerate(letters) for _ in letter]
-    found: list[tuple[str, int, int]] = []
-    began: int | None = None
-    text = "".join(letters)
-    for at, character in enumerate(f"{text} "):
-        if not character.isspace():
-            began = at if began is None else began
-        elif began is not None:
-            found.append((text[began:at], spans[places[began]][0], spans[places[at - 1]][1]))
-            began = None
-    return _in_order(found, seconds_per_frame, seconds, offset)
+    stretches = word_stretches(letters)
+    found = [(text, spans[first][0], spans[last][1]) for text, first, last in stretches]
+    words = _in_order(found, seconds_per_frame, seconds, offset)
+    if not log_probs:
+        return words
+    sure = (confidence(log_probs, stretch) for stretch in stretches)
+    return tuple(replace(word, confidence=one) for word, one in zip(words, sure, strict=True))
 
 
 def _in_order(

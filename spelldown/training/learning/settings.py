@@ -1,11 +1,13 @@
 """How a recognizer learns, in settings: what the parts of training need to know of a recipe."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import Field
 
 from spelldown.model.precision import Precision
 from spelldown.settings import Settings
+from spelldown.training.guard.limit import SIZE
 from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
 from spelldown.training.learning.loss import LossSettings
 from spelldown.training.learning.optimizer import AdamSettings, OptimizerSettings
@@ -31,6 +33,13 @@ class TrainingSettings(Settings):
     """`cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one."""
     threads: int | None = Field(None, ge=1)
     """Of the processor; null leaves it to torch. Resume with as many for the same bits."""
+    memory: str | None = Field(None, pattern=SIZE)
+    """The most that training may hold, as 6GB or 512MiB: of the GPU, or else of this process
+    without its loading workers (on Linux). What does not fit is done in parts; null takes all that
+    there is."""
+    unaligned: Literal["leave", "stop", "repair"] = "leave"
+    """What becomes of a run whose attention does not align: it goes on, it stops, or it begins
+    anew with one remedy more, until one helps."""
     weight_noise: float = Field(0.0, ge=0)
     """Standard deviation of Gaussian noise on the weights in forward and backward passes."""
     weight_noise_from: int = Field(1, ge=1)

@@ -7,6 +7,7 @@ import torch
 
 from spelldown.data.batching import Batches
 from spelldown.errors import RunError
+from spelldown.training.parallel.ranks import Ranks
 
 NUMBERS = 2
 """Counts up when equal seeds come to draw or sum otherwise than in the release before: 2 since
@@ -14,11 +15,22 @@ random draws, the layout of padding and half-precision frames are as they are no
 LISTS = ("ids", "frame counts", "texts")
 
 
-def conditions(train: Batches, dev: Batches) -> dict[str, Any]:
-    """What both parts hold, and what equal bits take, as plain values: the release's `NUMBERS`, and
-    how many threads sums are split over."""
+def conditions(train: Batches, dev: Batches, ranks: Ranks) -> dict[str, Any]:
+    """What both parts hold, and what equal bits take, as plain values: the release's `NUMBERS`, how
+    many threads sums are split over, and how many processes.
+
+    Raises RunError unless all processes read the same corpus.
+    """
     corpus = {"train": train.contents(), "dev": dev.contents()}
-    return {"corpus": corpus, "threads": torch.get_num_threads(), "numbers": NUMBERS}
+    for rank, other in enumerate(ranks.everyones(corpus)):
+        found = _changed(corpus, other)
+        if found:
+            raise RunError(
+                f"processes {ranks.rank} and {rank} of this training read corpora that are not the "
+                f"same: {'; '.join(found)}"
+            )
+    threads = torch.get_num_threads()
+    return {"corpus": corpus, "threads": threads, "numbers": NUMBERS, "ranks": ranks.count}
 
 
 def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> str | None:
@@ -28,12 +40,7 @@ def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> s
     """
     if not before:
         return None
-    parts = [(name, part, now["corpus"][name]) for name, part in before["corpus"].items()]
-    changed = [
-        f"{name} had {_counts(was)} and has {_counts(has)} (other {_lists(was, has)})"
-        for name, was, has in parts
-        if was != has
-    ]
+    changed = _changed(before["corpus"], now["corpus"])
     if changed:
         raise RunError(
             f"{run}: the corpus is not the one that this run was trained on: {'; '.join(changed)}. "
@@ -45,6 +52,11 @@ def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> s
             f"trained on {before['threads']} threads so far and now on {now['threads']}: sums are "
             "rounded otherwise"
         )
+    if before.get("ranks", 1) != now["ranks"]:
+        others.append(
+            f"trained by {before.get('ranks', 1)} processes so far and now by {now['ranks']}: sums "
+            "are rounded otherwise and chance draws otherwise"
+        )
     if before.get("numbers", 1) != now["numbers"]:
         others.append(
             "trained by another release of spelldown so far, which draws by chance and rounds "
@@ -54,6 +66,15 @@ def hold_to(before: Mapping[str, Any], now: Mapping[str, Any], run: object) -> s
         return None
     but = "so that the run will not end with the very weights of an unbroken one"
     return f"{'; '.join(others)}, {but}"
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    parts = [(name, part, now[name]) for name, part in before.items()]
+    return [
+        f"{name} had {_counts(was)} and has {_counts(has)} (other {_lists(was, has)})"
+        for name, was, has in parts
+        if was != has
+    ]
 
 
 def _counts(part: Mapping[str, Any]) -> str:

@@ -112,6 +112,7 @@ def epoch_record(
 ) -> dict[str, Any]:
     """An epoch's line in metrics.jsonl; `about` says which epoch, at which rates. NaN is None.
 
+    repairs: names of the remedies that the run has begun anew with
     alignment: its parts and their value, 0 to 1, and the verdict with its reason and advice
     memory:    most the process has held so far, in MiB, and on the GPU
     """
@@ -135,12 +136,33 @@ def epoch_record(
             "reason": verdict.reason,
             "advice": list(verdict.advice),
         },
-        "memory": {
-            "peak_mib": _mebibytes(peak_memory()),
-            "gpu_peak_mib": _mebibytes(peak_gpu_memory()),
-        },
+        "memory": _memory(),
     }
     return dict(plain(record))
+
+
+def reading_record(
+    sums: Sums, *, loss: float, perplexity: float, seconds: float, **about: Any
+) -> dict[str, Any]:
+    """An epoch's line of a model that only reads, its frames being symbols; NaN is None.
+
+    loss, perplexity: a symbol, of sentences that it is not trained on; seconds: that took
+    """
+    record = {
+        **about,
+        "seconds": sums.seconds + seconds,
+        "train": sums.record(),
+        "dev": {"loss": loss, "perplexity": perplexity, "seconds": seconds},
+        "memory": _memory(),
+    }
+    return dict(plain(record))
+
+
+def _memory() -> dict[str, float | None]:
+    return {
+        "peak_mib": _mebibytes(peak_memory()),
+        "gpu_peak_mib": _mebibytes(peak_gpu_memory()),
+    }
 
 
 def _mebibytes(size: int | None) -> float | None:

@@ -7,6 +7,13 @@
     pictures/         attention of a few utterances
     environment.json  versions, machine, command, and when the run was started and resumed
     left_out.txt      utterances that could not be used, if any
+    budget.json       the frame budget that was found to fit, if the recipe leaves it open
+    memory.jsonl      what did not fit into memory, and is tried in parts since, if anything
+    repairs.jsonl     what was changed of the recipe because attention did not align, if anything
+    tries/            what came of it before each repair
+    trained_on.json   which utterances it learns from (train) and is judged by (dev)
+    search.yaml       how to search, if `spelldown tune` found a better way than the recipe's
+    tuning/           what it tried, and pictures of it
 
 Whatever stands under one of these names is whole: it was written beside its place and then moved.
 """
@@ -41,6 +48,13 @@ class RunFolder:
         self.pictures = self.path / "pictures"
         self.environment = self.path / "environment.json"
         self.left_out = self.path / "left_out.txt"
+        self.budget = self.path / "budget.json"
+        self.memory = self.path / "memory.jsonl"
+        self.repairs = self.path / "repairs.jsonl"
+        self.tries = self.path / "tries"
+        self.trained_on = self.path / "trained_on.json"
+        self.search = self.path / "search.yaml"
+        self.tuning = self.path / "tuning"
         self.best = self.path / "checkpoints" / "best"
         self.last = self.path / "checkpoints" / "last"
         self.lock = self.path / ".lock"
@@ -70,22 +84,38 @@ class RunFolder:
                 records.append(json.loads(line))
         return records
 
+    def read_repairs(self) -> list[dict[str, Any]]:
+        """The lines of repairs.jsonl, in order."""
+        if not self.repairs.exists():
+            return []
+        return [json.loads(line) for line in self.repairs.read_text(encoding="utf-8").splitlines()]
+
+    def changes(self) -> list[str]:
+        """What repairs have changed of the recipe, as overrides."""
+        return [change for repair in self.read_repairs() for change in repair["changes"]]
+
     def forget_epochs_after(self, epoch: int) -> None:
         """Takes the lines of later epochs out of metrics.jsonl, for a run that repeats them."""
         kept = [record for record in self.read_metrics() if record["epoch"] <= epoch]
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
         write_whole(self.metrics, lines)
 
-    def note_start(self, command: list[str] | None = None) -> None:
-        """Writes environment.json, or adds a start to it if the run has been started before."""
-        before: list[Any] = []
-        if self.environment.exists():
-            with suppress(json.JSONDecodeError):
-                before = json.loads(self.environment.read_text(encoding="utf-8"))["starts"]
+    def note_start(self, command: list[str] | None = None, launch: str | None = None) -> None:
+        """Writes environment.json, or adds a start to it if the run has been started before.
+
+        launch: the name of what started several processes, kept when it starts them again
+        """
+        before = self.starts()
         now = {"time": datetime.now(UTC).isoformat(timespec="seconds"),
-               "command": command or sys.argv, **environment()}  # fmt: skip
+               "command": command or sys.argv, "launch": launch, **environment()}  # fmt: skip
         text = json.dumps({"starts": [*before, now]}, indent=2, ensure_ascii=False)
         write_whole(self.environment, text + "\n")
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Every start that environment.json knows."""
+        with suppress(OSError, ValueError, KeyError):
+            return list(json.loads(self.environment.read_text(encoding="utf-8"))["starts"])
+        return []
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -1,13 +1,15 @@
 """What a run tells while it trains: a live display on a terminal, plain lines anywhere else.
 
 The numbers themselves go to metrics.jsonl (`RunFolder.append_metrics`); a tracker only shows them.
+Trackers that keep them elsewhere too are in `trackers/`.
 """
 
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
@@ -112,6 +114,9 @@ class Tracker(ABC):
     def validated(self, record: Mapping[str, Any]) -> None:
         """An epoch is over; its line for metrics.jsonl."""
 
+    def pictured(self, epoch: int, paths: Sequence[Path]) -> None:  # noqa: B027 (few show them)
+        """Pictures of attention have been drawn after an epoch."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -206,7 +211,7 @@ class LiveDisplay(Tracker):
         table = Table(box=None, padding=(0, 1), header_style="bold")
         for name in self.rows[-1]:
             table.add_column(name, justify="right")
-        for row in self.rows:
+        for row in (row for row in self.rows if row.keys() == self.rows[-1].keys()):
             table.add_row(*row.values(), style="bold green" if row["best"] else None)
         return Group(table, self.progress)
 
@@ -250,14 +255,29 @@ def summary(record: Mapping[str, Any]) -> dict[str, str]:
         "epoch": str(record["epoch"]),
         "loss": _number(train["loss"], ".3f"),
         "dev loss": _number(dev["loss"], ".3f"),
+        **(_of_reading(record) if "perplexity" in dev else _of_spelling(record)),
+        "took": duration(record["seconds"]),
+        "best": "yes" if record["best"] else "",
+    }
+
+
+def _of_spelling(record: Mapping[str, Any]) -> dict[str, str]:
+    dev = record["dev"]
+    return {
         "distance": _number(dev["distance"], ".2f"),
         "CER": _number(dev["cer"], ".1%"),
         "WER": _number(dev["wer"], ".1%"),
         "attention": str(record["alignment"]["verdict"]),
         "rate": _number(record["rate"], ".1e"),
         "forced": _number(record["teacher_forcing"], ".2f"),
-        "took": duration(record["seconds"]),
-        "best": "yes" if record["best"] else "",
+    }
+
+
+def _of_reading(record: Mapping[str, Any]) -> dict[str, str]:
+    """Of a model that only reads: a language model, or the speller before it listens."""
+    return {
+        "perplexity": _number(record["dev"]["perplexity"], ".3f"),
+        "rate": _number(record["rate"], ".1e"),
     }
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from spelldown.data.recordings import WINDOW_SECONDS
 from spelldown.search.transcribing.sound.activity import Detector, Flags, Kind, detector
 from spelldown.search.transcribing.sound.streams import Samples, resampled
-from spelldown.search.transcribing.transcriber import Waveform
+from spelldown.search.transcribing.transcript import Waveform
 from spelldown.settings import Settings
 
 BRIEFEST = 0.08  # seconds of speech below which it was a click

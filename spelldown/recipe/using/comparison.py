@@ -1,0 +1,205 @@
+"""Several ways to search side by side, over one run or over several seeds of one recipe.
+
+The listener hears each utterance once; every way to search goes over what it made of it.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spelldown.errors import DataError, RecipeError, RunError
+from spelldown.recipe.reading.page import Page, merged, read_page
+from spelldown.recipe.recipe import ROOT, recipe_of
+from spelldown.recipe.run import Run
+from spelldown.recipe.using.evaluation import Progress, ToScore, evaluated, part_to_score
+from spelldown.recipe.using.ready import make_ready
+from spelldown.search.metrics import Interval
+from spelldown.search.paired import MEASURES, MeanScores, Verdict
+from spelldown.search.search import SearchSettings
+from spelldown.search.transcribing.transcriber import Listened
+
+OWN, TUNED = "as it is", "tuned"
+Searches = Mapping[str, Sequence[SearchSettings]]
+"""By the row's name, how each run is to search."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to search: the runs' means, and the seconds that searching took all of them."""
+
+    name: str
+    searches: tuple[SearchSettings, ...]
+    scores: MeanScores
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of ways to search; `speech` is how many seconds long the part is."""
+
+    runs: tuple[Path, ...]
+    part: str
+    speech: float
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON; rates are fractions."""
+        return {
+            "runs": [str(path) for path in self.runs],
+            "split": self.part,
+            "utterances": self.rows[0].scores.runs[0].utterances,
+            "rows": [self._row(row) for row in self.rows],
+            "notes": list(self.notes),
+        }
+
+    def _row(self, row: Row) -> dict[str, Any]:
+        told: dict[str, Any] = {"search": row.name}
+        for measure in MEASURES:
+            told[measure] = row.scores.mean(measure)
+            told[f"{measure}_interval"] = [*row.scores.interval(measure)]
+            told[f"{measure}_each"] = [getattr(scores, measure) for scores in row.scores.runs]
+        if row is not self.rows[0]:
+            difference, ends = self.against_first(row)
+            told |= {"wer_difference": difference, "wer_difference_interval": [*ends]}
+            told["verdict"] = self.verdict(row)
+        told["real_time_factor"] = row.seconds / (self.speech * len(self.runs))
+        told["settings"] = [search.model_dump(mode="json") for search in row.searches]
+        return told
+
+    def against_first(self, row: Row) -> tuple[float, Interval]:
+        """How much more WER a row has than the first, with its interval."""
+        return row.scores.difference(self.rows[0].scores, "wer")
+
+    def verdict(self, row: Row) -> Verdict:
+        """Whether a row's WER is better than the first row's."""
+        return row.scores.verdict(self.rows[0].scores, "wer")
+
+    def as_markdown(self) -> str:
+        """The table as Markdown, with what it was made from above and below."""
+        several = len(self.runs) > 1
+        heads = ["search", "WER (95 %)", "CER", "distance"]
+        heads += ["WER of each run"] if several else []
+        heads += ["WER against the first (95 %)"] if len(self.rows) > 1 else []
+        lines = [heads, ["---"] * len(heads)]
+        for row in self.rows:
+            mean, (low, high) = row.scores.mean, row.scores.interval("wer")
+            cells = [row.name, f"{mean('wer'):.2%} ({low:.2%} to {high:.2%})"]
+            cells += [f"{mean('cer'):.2%}", f"{mean('distance'):.2f}"]
+            if several:
+                cells.append(", ".join(f"{scores.wer:.2%}" for scores in row.scores.runs))
+            if len(self.rows) > 1:
+                cells.append(self._difference(row))
+            lines.append(cells)
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        utterances = self.rows[0].scores.runs[0].utterances
+        of = f"mean of {len(self.runs)} runs" if several else str(self.runs[0])
+        drawn = "utterances and runs" if several else "utterances"
+        return f"{self.part}: {utterances} utterances, {of}\n\n{table}\n\nBootstrap over {drawn}."
+
+    def _difference(self, row: Row) -> str:
+        if row is self.rows[0]:
+            return ""
+        difference, (low, high) = self.against_first(row)
+        points = [f"{100 * value:+.2f}" for value in (difference, low, high)]
+        return f"{points[0]} ({points[1]} to {points[2]}): {self.verdict(row)}"
+
+
+def read_searches(path: Path, runs: Sequence[Run]) -> Searches:
+    """The ways to search that a page names, laid over what each run's recipe says.
+
+        greedy: {kind: greedy}
+        beam and CTC: {kind: beam, beam: 8, ctc_weight: 0.3}
+        tuned: tuned                # by each run's own search.yaml
+
+    Raises RecipeError for a page that is not such, with everything that is wrong in it, and
+    RunError for a run without a search.yaml where one is asked for.
+    """
+    page = read_page(path, ROOT)
+    problems = [problem.text(page.origins) for problem in page.problems]
+    for name, value in page.data.items():
+        if not isinstance(value, dict) and value != TUNED:
+            problems.append(
+                f"{name}: should be settings such as {{kind: beam, beam: 8}}, or `tuned`; found "
+                f"{value!r} ({page.origins.get((name,), path)})"
+            )
+    if not page.data:
+        problems.append("names no way to search; write for instance  greedy: {kind: greedy}")
+    if problems:
+        raise RecipeError(f"{path} is no page of ways to search", problems)
+    found: dict[str, list[SearchSettings]] = {}
+    for name, value in page.data.items():
+        found[name] = []
+        for run in runs:
+            over = _tuned(run) if value == TUNED else _section(page, name)
+            whole = merged(Page(run.recipe.model_dump(mode="json")), over, ROOT)
+            found[name].append(recipe_of(whole, f"{path}, {name!r},").search)
+    return found
+
+
+def _section(page: Page, name: str) -> Page:
+    """A row of the page as if it were the `search` section of a recipe."""
+    origins = {
+        ("search", *place[1:]): where for place, where in page.origins.items() if place[0] == name
+    }
+    return Page({"search": page.data[name]}, origins)
+
+
+def _tuned(run: Run) -> Page:
+    if not run.folder.search.is_file():
+        raise RunError(f"{run.folder} has no search.yaml; spelldown tune {run.folder} finds one")
+    return read_page(run.folder.search, ROOT)
+
+
+def compare(
+    runs: Sequence[Run],
+    split: str = "test",
+    searches: Searches | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """The measures of each way to search over a part, as means of the runs.
+
+    searches: by name, of each run; None for one row, each run's own. Raises DataError as `evaluate`
+    does, and where the runs do not score the same utterances; LanguageModelError for a language
+    model that is not there or does not fit.
+    """
+    searches = searches or {OWN: [run.transcriber.search for run in runs]}
+    for ways in searches.values():
+        for run, way in zip(runs, ways, strict=True):
+            make_ready(run, way)  # what is not there is told before the work
+    parts = [part_to_score(run, split) for run in runs]
+    texts = [[(cut.id, cut.supervisions[0].text) for cut in part.cuts] for part in parts]
+    if any(each != texts[0] for each in texts):
+        raise DataError(
+            "the runs are to be scored on different utterances; give all of them one corpus and "
+            "part, as in data.root=..."
+        )
+    results: dict[str, list[Any]] = {name: [] for name in searches}
+    seconds = dict.fromkeys(searches, 0.0)
+    work = _spelling(runs, parts, searches)
+    for name, took, scores in progress(work, len(runs) * len(searches)) if progress else work:
+        results[name].append(scores)
+        seconds[name] += took
+    rows = tuple(
+        Row(name, tuple(searches[name]), MeanScores(tuple(found)), seconds[name])
+        for name, found in results.items()
+    )
+    speech = float(sum(cut.duration for cut in parts[0].cuts))
+    notes = dict.fromkeys(f"{run.folder}: {note}" for run, part in zip(runs, parts, strict=True)
+                          for note in part.notes)  # fmt: skip
+    return Comparison(
+        tuple(run.folder.path for run in runs), parts[0].name, speech, rows, tuple(notes)
+    )
+
+
+def _spelling(runs: Sequence[Run], parts: Sequence[ToScore], searches: Searches) -> Any:
+    """Row, seconds and scores of each way for each run, one run's memory held at a time."""
+    for place, (run, part) in enumerate(zip(runs, parts, strict=True)):
+        pools: list[Listened] = list(run.transcriber.listened(part.items()))
+        for name, ways in searches.items():
+            began = time.perf_counter()
+            results = [one for pool in pools for one in run.transcriber.spelled(pool, ways[place])]
+            took = time.perf_counter() - began
+            yield name, took, evaluated(run, part, results, search=ways[place]).scores

@@ -1,0 +1,328 @@
+"""`spelldown tune`: the weights of a search that spell a run's development part best.
+
+The listener hears each utterance once, so that a trial is no more than a search. What is found goes
+into the run, as search.yaml, and is how the run is evaluated and transcribed with from then on.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from spelldown.errors import RecipeError, RunError
+from spelldown.recipe.run import Run
+from spelldown.recipe.using.evaluation import (
+    Evaluation,
+    Progress,
+    ToScore,
+    evaluated,
+    part_to_score,
+)
+from spelldown.recipe.using.landscape import write_landscape
+from spelldown.recipe.using.ready import TUNED, make_ready
+from spelldown.recipe.using.trials import Judge, Measured, Trial, Trials, Weight, run_trials
+from spelldown.search.metrics import Interval
+from spelldown.search.paired import MeanScores, Verdict
+from spelldown.search.search import BeamSettings, GreedySettings, RandomSettings, SearchSettings
+from spelldown.search.transcribing.transcriber import Listened
+from spelldown.training.run.checkpoint import newest
+from spelldown.writing import held, write_whole
+
+Searched = BeamSettings | RandomSettings
+LOOKED_IN = {
+    "ctc_weight": (0.0, 0.7),
+    "lm_weight": (0.0, 1.0),
+    "rescore_weight": (0.0, 1.0),
+    "ilm_weight": (0.0, 0.5),
+    "length_bonus": (-0.5, 2.5),
+    "temperature": (0.1, 1.1),
+    "length_power": (0.0, 1.5),
+}
+"""Where weights are looked for unless told otherwise."""
+NEEDS = {"lm_weight": "lm", "rescore_weight": "rescore_lm", "ilm_weight": "ilm"}
+"""What a weight weighs: it means nothing without."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a tuning is to do.
+
+    search:  what stays as it is; its weights are tried first if they lie in their ranges
+    weights: what is tuned, and where it is looked for
+    judge:   what the best has least of; trials: how many of all weights at once; line_points: how
+             many along each weight then, the others as in the best; seed: of what is tried
+    """
+
+    search: Searched
+    weights: tuple[Weight, ...]
+    judge: Judge = "wer"
+    trials: int = 60
+    line_points: int = 7
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning found: the best trial, and its scores beside those of the recipe's search.
+
+    written: whether it went into the run: not if the recipe's own search is no worse
+    """
+
+    run: Path
+    part: str
+    asked: Asked
+    trials: tuple[Trial, ...]
+    best: Trial
+    search: SearchSettings
+    before: Evaluation
+    after: Evaluation
+    written: bool
+    page: Path
+    notes: tuple[str, ...]
+
+    @property
+    def difference(self) -> tuple[float, Interval]:
+        """How much more of the judge's measure there is than before, with its interval."""
+        before, after = (MeanScores((one.scores,)) for one in (self.before, self.after))
+        return after.difference(before, self.asked.judge)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it is better than the recipe's search, by these utterances."""
+        before, after = (MeanScores((one.scores,)) for one in (self.before, self.after))
+        return after.verdict(before, self.asked.judge)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        difference, ends = self.difference
+        return {
+            "run": str(self.run),
+            "split": self.part,
+            "judge": self.asked.judge,
+            "weights": dict(self.best.weights),
+            "search": self.search.model_dump(mode="json"),
+            "before": self.before.scores.as_dict(),
+            "after": self.after.scores.as_dict(),
+            "difference": difference,
+            "difference_interval": [*ends],
+            "verdict": self.verdict,
+            "written": self.written,
+            "page": str(self.page),
+            "trials": [asdict(trial) for trial in self.trials],
+            "notes": list(self.notes),
+        }
+
+
+def weights_to_tune(
+    search: SearchSettings, has_ctc: bool, given: Mapping[str, tuple[float, float]]
+) -> tuple[Weight, ...]:
+    """What can be tuned of a search: the weights of all that is there to be weighed.
+
+    given: weights and their ranges instead. Raises RecipeError with all that cannot be tuned: what
+    this search does not have, a range out of what the setting may be, or one of no width.
+    """
+    if isinstance(search, GreedySettings):
+        raise RecipeError("greedy search has no weights to tune; choose --search beam or random")
+    if not given:
+        names = ["ctc_weight", *NEEDS, "length_bonus"]
+        if isinstance(search, RandomSettings):
+            names = ["temperature", "length_power"]
+        ranges = {name: LOOKED_IN[name] for name in names}
+        return tuple(
+            Weight(name, *ends)
+            for name, ends in ranges.items()
+            if not _pointless(search, has_ctc, name)
+        )
+    problems = []
+    for name, (low, high) in given.items():
+        problem = _pointless(search, has_ctc, name) or _range_problem(search, name, low, high)
+        problems += [f"{name}={low:g}:{high:g}: {problem}"] if problem else []
+    if problems:
+        raise RecipeError("these weights cannot be tuned", problems)
+    return tuple(Weight(name, low, high) for name, (low, high) in given.items())
+
+
+def _pointless(search: Searched, has_ctc: bool, name: str) -> str:
+    """Why a weight weighs nothing here; empty if it does."""
+    if name == "ctc_weight" and not has_ctc:
+        return "the run has no CTC head (`ctc` in its recipe)"
+    needed = NEEDS.get(name, "")
+    if needed and getattr(search, needed, None) in (None, "none"):
+        option = f"--{needed.replace('_', '-')}"
+        return f"there is nothing that it would weigh; give it with {option}"
+    return ""
+
+
+def _range_problem(search: Searched, name: str, low: float, high: float) -> str:
+    field = type(search).model_fields.get(name)
+    if field is None or field.annotation not in (float, float | None):
+        known = [n for n, f in type(search).model_fields.items() if f.annotation is float]
+        return f"{search.kind} search has no such weight; it has {', '.join(known)}"
+    if not low < high:
+        return "a range goes from a lower to a higher number"
+    for end in (low, high):
+        try:
+            type(search).model_validate({**search.model_dump(), name: end})
+        except ValidationError as error:
+            return error.errors()[0]["msg"].lower()
+    return ""
+
+
+def tune(run: Run, asked: Asked, split: str = "dev", progress: Progress | None = None) -> Tuned:
+    """Tries weights on a part, draws what came of it, and writes the best into the run.
+
+    `run` searches as its recipe says (`load_run` with tuned=False): that is what the best is held
+    against. Trials are kept in the run's tuning folder, and a tuning that was stopped goes on. The
+    run's search.yaml is left as it is where the recipe's own search is no worse. Raises RunError if
+    another process tunes this run, DataError as `evaluate`, LanguageModelError for a language model
+    that is not there or does not fit.
+    """
+    folder = run.folder.tuning
+    make_ready(run, with_weights(asked.search, {one.name: one.high for one in asked.weights}))
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / ".lock") as ours:
+        if not ours:
+            raise RunError(f"{folder}: another process is tuning this run; wait for it or stop it")
+        part = part_to_score(run, split)
+        spell = _Spell(run, part, asked)
+        about = _about(run, part, asked)
+        name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:10]
+        trials = Trials(folder / f"trials-{name}.jsonl", about)
+        points = sum(len(weight.spread(asked.line_points)) for weight in asked.weights)
+        work: Iterable[Trial] = run_trials(
+            trials,
+            asked.weights,
+            _first(asked),
+            spell.measure,
+            judge=asked.judge,
+            count=asked.trials,
+            line_points=asked.line_points,
+            seed=asked.seed,
+        )
+        tried = progress(work, asked.trials + points) if progress else work
+        once = {tuple(trial.weights.values()): trial for trial in tried}
+        return _finish(run, part, asked, tuple(once.values()), spell)
+
+
+class _Spell:
+    """Searches over a part that was listened to once."""
+
+    def __init__(self, run: Run, part: ToScore, asked: Asked) -> None:
+        self.run, self.part, self.asked = run, part, asked
+        self._pools: list[Listened] = []
+
+    def evaluation(self, search: SearchSettings) -> Evaluation:
+        if not self._pools:  # only now: a tuning that is done needs none
+            self._pools = list(self.run.transcriber.listened(self.part.items()))
+        spelled = self.run.transcriber.spelled
+        results = [one for pool in self._pools for one in spelled(pool, search)]
+        return evaluated(self.run, self.part, results, search=search)
+
+    def measure(self, weights: Mapping[str, float]) -> Measured:
+        began = time.perf_counter()
+        found = self.evaluation(with_weights(self.asked.search, weights))
+        scores = found.scores
+        took = round(time.perf_counter() - began, 3)
+        return Measured(scores.wer, scores.cer, scores.distance, found.unended, took)
+
+
+def with_weights(search: Searched, weights: Mapping[str, float]) -> SearchSettings:
+    """A search with other weights; what would weigh nothing is left out of it."""
+    values = {**search.model_dump(), **weights}
+    for weight, needed in NEEDS.items():
+        if values.get(weight) == 0 and needed in values:
+            values[needed] = "none" if needed == "ilm" else None
+    return type(search).model_validate(values)
+
+
+def _first(asked: Asked) -> list[dict[str, float]]:
+    """What is tried before anything is drawn: the search as it is, and with no weights at all."""
+    as_it_is = {one.name: getattr(asked.search, one.name) or 0.0 for one in asked.weights}
+    nothing = dict.fromkeys(as_it_is, 0.0)
+    found: list[dict[str, float]] = []
+    for start in (as_it_is, nothing):
+        near = {one.name: one.rounded(start[one.name]) for one in asked.weights}
+        if near not in found:
+            found.append(near)
+    return found
+
+
+def _about(run: Run, part: ToScore, asked: Asked) -> dict[str, Any]:
+    """All that the trials of a tuning depend on, so that only those that fit are gone on with."""
+    best = newest(run.folder.best)
+    weights = b"" if best is None else (best / "model.safetensors").read_bytes()
+    names = {weight.name for weight in asked.weights}
+    search = asked.search.model_dump(mode="json", exclude=names)
+    paths = [search.get("lm"), search.get("rescore_lm")]
+    return {
+        "weights": hashlib.sha256(weights).hexdigest(),
+        "part": part.name,
+        "utterances": _digest([(cut.id, cut.supervisions[0].text) for cut in part.cuts]),
+        "search": search,
+        "language_models": [_digest_of_folder(Path(path)) for path in paths if path is not None],
+        "ranges": [[one.name, one.low, one.high] for one in asked.weights],
+        "judge": asked.judge,
+        "seed": asked.seed,
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def _digest_of_folder(path: Path) -> str:
+    """Of a language model's files, by size and date: a large one is not read for this."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return _digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+
+
+def _finish(
+    run: Run, part: ToScore, asked: Asked, trials: tuple[Trial, ...], spell: _Spell
+) -> Tuned:
+    best = min(trials, key=lambda trial: trial.rank(asked.judge))
+    search = with_weights(asked.search, best.weights)
+    before, after = spell.evaluation(run.transcriber.search), spell.evaluation(search)
+    better = getattr(after.scores, asked.judge) < getattr(before.scores, asked.judge)
+    page = run.folder.tuning / "landscape.html"
+    found = Tuned(
+        run.folder.path, part.name, asked, trials, best, search, before, after, better, page,
+        part.notes,
+    )  # fmt: skip
+    write_landscape(
+        page,
+        trials,
+        asked.weights,
+        best,
+        judge=asked.judge,
+        before=float(getattr(before.scores, asked.judge)),
+        title=f"{run.recipe.name}: {asked.search.kind} search on {part.name}, "
+        f"{before.scores.utterances} utterances",
+    )
+    if better:
+        record = {"epoch": run.epoch, **found.as_dict()}
+        write_whole(run.folder.tuning / TUNED, json.dumps(record, indent=1) + "\n")
+        write_whole(run.folder.search, _page(found))
+    return found
+
+
+def _page(found: Tuned) -> str:
+    """The run's search.yaml: the whole section, and where it comes from."""
+    judge, scores = found.asked.judge, found.after.scores
+    before, after = (getattr(one.scores, judge) for one in (found.before, found.after))
+    section = yaml.safe_dump(
+        {"search": found.search.model_dump(mode="json")}, sort_keys=False, allow_unicode=True
+    )
+    return (
+        f"# Found by `spelldown tune` on {datetime.now(UTC):%Y-%m-%d}: {judge} {after:.4f} on\n"
+        f"# {found.part} ({scores.utterances} utterances), and {before:.4f} by the recipe's own "
+        f"search; {len(found.trials)} trials.\n"
+        "# `evaluate` and `transcribe` search so; --untuned passes this page over, and without it\n"
+        f"# the recipe counts.\n{section}"
+    )

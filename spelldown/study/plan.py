@@ -1,0 +1,332 @@
+"""From a study's page to its runs: every row's recipe resolved, checked, and told from the base.
+
+Nothing is trained before every recipe is right and every corpus can be read.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from spelldown.data.batching import Batches
+from spelldown.errors import DataError, RecipeError, StudyError
+from spelldown.recipe.parts import build_parts
+from spelldown.recipe.reading.overrides import change, override
+from spelldown.recipe.reading.page import Page, read_page
+from spelldown.recipe.reading.places import KIND
+from spelldown.recipe.recipe import ROOT, Recipe, recipe_of
+from spelldown.study.axes import Choice, OptunaSettings, combinations, values_of
+from spelldown.study.folder import Plan, Row, StudyFolder, folder_name
+from spelldown.study.study import RowSettings, Study
+
+BASE = "base"
+IDLE = ("threads", "device", "memory", "pictures", "pictures_every", "checkpoint_minutes")
+"""Keys of `training` that change how a run is made and not what it learns: a run goes on, and is
+not repeated, when they are others."""
+
+
+@dataclass
+class Planned:
+    """A study's rows and runs, with the recipe of each run; Optuna adds rows while it runs."""
+
+    study: Study
+    plan: Plan
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A row before its recipe is known."""
+
+    name: str
+    settings: RowSettings = field(default_factory=RowSettings)
+    choice: Choice = field(default_factory=Choice)
+
+
+def plan_study(
+    study: Study, folder: StudyFolder, check: Callable[[Iterable[Recipe]], None] | None = None
+) -> Planned:
+    """All rows of a study, resolved, with the runs that belong to them.
+
+    Runs in `folder` that are of the same identity keep their names. `check` sees the recipes before
+    they are runs; by default `corpora_of`, which reads every corpus. Raises StudyError with
+    everything that is wrong, row by row, and DataError for corpora that cannot be used.
+    """
+    resolving = Resolving(study)
+    wanted = [*_named(study), *_of_axes(study)]
+    recipes = resolving.all(wanted)
+    base = resolving.base()
+    if base is not None and not _is_a_row(base, recipes, study) and study.settings.base_row:
+        wanted.insert(0, _Wanted(BASE))
+        recipes = {BASE: base, **recipes}
+    if check is None:
+        trains = corpora_of(recipes.values())
+        recipes = {n: resolving.updates(r, trains) for n, r in recipes.items()}
+        base = None if base is None else resolving.updates(base, trains)
+    else:
+        check(recipes.values())
+    plan = Plan(
+        study.settings.name,
+        (),
+        _compared(study, base, recipes),
+        study.settings.parts,
+        {},
+        study.settings.title,
+        study.settings.budget.minutes,
+    )
+    planned = Planned(study, plan)
+    for one in wanted:
+        add_row(planned, folder, _row(one, base, recipes[one.name]), recipes[one.name])
+    return planned
+
+
+def add_row(planned: Planned, folder: StudyFolder, row: Row, recipe: Recipe) -> Row:
+    """Puts a row into the plan, with its runs; those of the same identity are shared."""
+    settings, plan = planned.study.settings, planned.plan
+    names = {identity: name for name, identity in plan.identities.items()}
+    for name, outcome in folder.known().items():
+        names.setdefault(outcome.identity, name)
+    identities, runs = dict(plan.identities), {}
+    for seed in settings.every_seed:
+        asked = recipe.model_copy(update={"seed": seed})
+        identity = identity_of(asked, settings.budget.minutes)
+        name = names.get(identity) or _free_name(f"{row.name}-seed{seed}", folder, identities)
+        names[identity], identities[name], runs[seed] = name, identity, name
+        planned.recipes[name] = asked
+    row = replace(row, runs=runs)
+    planned.plan = replace(plan, rows=(*plan.rows, row), identities=identities)
+    return row
+
+
+def row_of(planned: Planned, name: str, choice: Choice) -> tuple[Row, Recipe]:
+    """A row that comes of axes while the study runs. StudyError if it cannot be run."""
+    resolving = Resolving(planned.study)
+    one = _Wanted(name, choice=choice)
+    recipe = resolving.all([one])[name]
+    if planned.study.settings.budget.updates:
+        recipe = resolving.updates(recipe, corpora_of([recipe]))
+    return _row(one, resolving.base(), recipe), recipe
+
+
+def identity_of(recipe: Recipe, minutes: float | None = None) -> str:
+    """What tells runs apart: a hash of all that decides what a run learns.
+
+    What has its default is left out, so that a key that spelldown gains later changes nothing.
+    """
+    page = {key: value for key, value in dict(recipe).items() if key not in ("name", "trackers")}
+    found = {key: _stated(value) for key, value in page.items()}
+    found["training"] = {k: v for k, v in _stated(recipe.training).items() if k not in IDLE}
+    if minutes is not None:
+        found["minutes"] = minutes
+    text = json.dumps(found, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stated(value: Any) -> Any:
+    """A value as a page would state it that leaves out defaults, but no kind."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {
+            name: _stated(each)
+            for name, each in dict(value).items()
+            if name == KIND or fields[name].is_required() or each != fields[name].get_default()
+        }
+    if isinstance(value, list | tuple):
+        return [_stated(each) for each in value]
+    return value
+
+
+def differences(base: Recipe | None, recipe: Recipe) -> dict[str, Any]:
+    """Places of a recipe that are other than the base's: path -> [there, here].
+
+    Where a component is of another kind, keys that only the base's kind knows are not listed.
+    """
+    if base is None:
+        return {}
+    one, other = (each.model_dump(mode="json") for each in (base, recipe))
+    found = _differences(one, other, "")
+    return {path: both for path, both in found.items() if path not in ("name", "seed")}
+
+
+def _differences(there: Any, here: Any, path: str) -> dict[str, Any]:
+    if there == here:
+        return {}
+    start = f"{path}." if path else ""
+    if isinstance(there, dict) and isinstance(here, dict):
+        same_kind = there.get("kind") == here.get("kind")
+        keys = [*here, *(key for key in there if key not in here and same_kind)]
+        parts = [_differences(there.get(key), here.get(key), f"{start}{key}") for key in keys]
+    elif _long(there) and _long(here) and len(there) == len(here):
+        parts = [_differences(a, b, f"{start}{n}") for n, (a, b) in enumerate(zip(there, here))]  # noqa: B905 (as long)
+    else:
+        return {path: [there, here]}
+    return {key: both for part in parts for key, both in part.items()}
+
+
+def _long(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+class Resolving:
+    """Makes recipes of a study's rows."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def base(self) -> Recipe | None:
+        """The recipe that rows change; None for a study whose rows each have their own."""
+        return self.recipe(_Wanted(BASE)) if self.study.settings.recipe else None
+
+    def all(self, wanted: Sequence[_Wanted]) -> dict[str, Recipe]:
+        """The recipe of every row. Raises StudyError with what is wrong with any of them."""
+        found: dict[str, Recipe] = {}
+        wrong: dict[str, list[str]] = {}  # a problem of the base is one of every row
+        for one in wanted:
+            try:
+                found[one.name] = self.recipe(one)
+            except RecipeError as error:
+                for problem in error.problems or (error.summary,):
+                    wrong.setdefault(problem, []).append(one.name)
+        if wrong:
+            told = [f"{_rows_told(rows, len(wanted))}: {text}" for text, rows in wrong.items()]
+            count = "1 problem" if len(told) == 1 else f"{len(told)} problems"
+            raise StudyError(f"{self.study.path}: no run was started, for {count}", told)
+        return found
+
+    def recipe(self, one: _Wanted) -> Recipe:
+        """One row's recipe, of the seed that its page has."""
+        study, settings, row = self.study, self.study.settings, one.settings
+        if row.recipe is not None:
+            path = study.page(row.recipe, "rows", one.name, "recipe")
+        else:
+            path = study.page(settings.recipe, "recipe")
+        page = read_page(path, ROOT)
+        self._change(page, settings.shared, "shared")
+        if settings.budget.epochs is not None:
+            where = study.written("budget", "epochs")
+            change(page, "training.epochs", settings.budget.epochs, ROOT, where)
+        for text in study.overrides:
+            override(page, text, ROOT)
+        self._change(page, row.changes, "rows", one.name, "changes")
+        for axis, value in one.choice.values.items():
+            self._change(page, value.changes, "axes", axis)
+        return recipe_of(page, str(path))
+
+    def _change(self, page: Page, changes: Mapping[str, Any], *keys: str) -> None:
+        for path, value in changes.items():
+            change(page, path, value, ROOT, self.study.written(*keys, path))
+
+    def updates(self, recipe: Recipe, trains: Mapping[str, Batches]) -> Recipe:
+        """The recipe with as many epochs as the budget's updates make, if it counts those."""
+        budget = self.study.settings.budget.updates
+        if budget is None:
+            return recipe
+        batches = trains[_corpus_of(recipe)].count(1)
+        each = -(-batches // recipe.optimizer.accumulate)
+        epochs = max(1, round(budget / each))
+        page = Page({**recipe.model_dump(mode="json")})
+        change(page, "training.epochs", epochs, ROOT, self.study.written("budget", "updates"))
+        return recipe_of(page, recipe.name)
+
+
+def corpora_of(recipes: Iterable[Recipe]) -> dict[str, Batches]:
+    """Reads every corpus once, as each recipe would; the training batches, by what they rest on.
+
+    Raises DataError for a corpus that cannot be used.
+    """
+    found: dict[str, Batches] = {}
+    for recipe in recipes:
+        key = _corpus_of(recipe)
+        if key not in found:
+            try:
+                found[key] = build_parts(recipe, caching=False).train
+            except DataError as error:
+                summary = f"no run was started: {error.summary}"
+                raise DataError(summary, error.problems) from None
+    return found
+
+
+def _corpus_of(recipe: Recipe) -> str:
+    """What decides which utterances are heard, and in which batches."""
+    parts: list[Any] = [recipe.data, recipe.frontend, recipe.vocabulary, recipe.augment]
+    parts += [recipe.batching, recipe.listener if recipe.loss.uses_ctc else None]
+    return json.dumps([None if p is None else p.model_dump(mode="json") for p in parts])
+
+
+def _named(study: Study) -> list[_Wanted]:
+    return [_Wanted(name, row) for name, row in study.settings.rows.items()]
+
+
+def _of_axes(study: Study) -> list[_Wanted]:
+    """Rows of the axes; for Optuna only checked, an end or a value of one axis at a time."""
+    axes, explore = study.settings.axes, study.settings.explore
+    if isinstance(explore, OptunaSettings):
+        alone = [Choice({n: v}) for n, axis in axes.items() for v in values_of(n, axis)]
+        Resolving(study).all([_Wanted(choice.name, choice=choice) for choice in alone])
+        return []
+    try:
+        choices = combinations(axes, explore)
+    except ValueError as error:
+        raise StudyError(f"{study.path} cannot be studied", [str(error)]) from None
+    wanted = {choice.name: _Wanted(choice.name, choice=choice) for choice in choices}
+    taken = [name for name in wanted if name in study.settings.rows]
+    if taken:
+        raise StudyError(
+            f"{study.path} cannot be studied",
+            [f"rows: {name}: the axes make a row of that name, too" for name in taken],
+        )
+    return list(wanted.values())
+
+
+def _row(one: _Wanted, base: Recipe | None, recipe: Recipe) -> Row:
+    settings = one.settings
+    return Row(
+        one.name,
+        settings.remark,
+        differences(base, recipe),
+        one.choice.labels,
+        settings.published,
+    )
+
+
+def _is_a_row(base: Recipe, recipes: Mapping[str, Recipe], study: Study) -> bool:
+    """Whether one of the named rows is the base, unchanged."""
+    return any(not differences(base, recipes[name]) for name in study.settings.rows)
+
+
+def _compared(study: Study, base: Recipe | None, recipes: Mapping[str, Recipe]) -> str | None:
+    """The row that others are compared with: the one asked for, or the one that is the base."""
+    asked = study.settings.compare_with
+    if asked is not None:
+        if asked not in recipes:
+            where = study.written("compare_with")
+            raise StudyError(
+                f"{study.path} cannot be studied",
+                [f"compare_with: there is no row {asked!r} ({where}); rows: {', '.join(recipes)}"],
+            )
+        return asked
+    same = [name for name, recipe in recipes.items() if base and not differences(base, recipe)]
+    return same[0] if same else None
+
+
+def _rows_told(rows: Sequence[str], all_rows: int) -> str:
+    if len(rows) == all_rows > 1:
+        return "every row"
+    return ("row " if len(rows) == 1 else "rows ") + ", ".join(rows)
+
+
+def _free_name(wish: str, folder: StudyFolder, taken: Mapping[str, str]) -> str:
+    wish = folder_name(wish)
+    name, number = wish, 1
+    while name in taken or _is_used(folder.rows / name):
+        number += 1
+        name = f"{wish}-{number}"
+    return name
+
+
+def _is_used(path: Path) -> bool:
+    return path.exists() and any(path.iterdir())

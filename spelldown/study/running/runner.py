@@ -1,0 +1,297 @@
+"""Does what is missing of a study, whatever happens to its runs, and records it.
+
+A run that fails is a row with a reason, and the next one begins. What was finished is never
+repeated; what was interrupted goes on from its last checkpoint. A machine that is lost is no fault
+of the run's, which is begun again elsewhere.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from spelldown.errors import RecipeError, RunError, StudyError
+from spelldown.recipe.recipe import Recipe, read_recipe
+from spelldown.study.folder import Outcome, StudyFolder, moment, write_outcome
+from spelldown.study.plan import IDLE, Planned
+from spelldown.study.running.single import INTERRUPTED, NO_SPACE
+from spelldown.study.where.place import Ended, Handle, Job, Place
+from spelldown.training.run.checkpoint import newest
+from spelldown.writing import held, write_whole
+
+TICK = 0.5  # seconds between looks at what runs
+LOST = 3  # machines that may be lost under a run before it counts as failed
+STOPPING = 120.0  # seconds that runs may take to save all, when the study is to end
+SINGLE = "spelldown.study.running.single"
+SAID = {NO_SPACE: "no space left on the disk", INTERRUPTED: "interrupted"}
+
+
+class Watcher(Protocol):
+    """Sees how a study goes."""
+
+    def changed(self, outcome: Outcome) -> None:
+        """A run has come to another state."""
+
+    def message(self, text: str) -> None:
+        """One line that stays."""
+
+    def tick(self, runner: "Runner") -> None:
+        """A moment has passed."""
+
+
+class More(Protocol):
+    """Thinks of rows while the study runs (`study.trials`)."""
+
+    def more(self, runner: "Runner") -> bool:
+        """Adds the next row to the plan, if there is one to add now."""
+
+
+@dataclass
+class Runner:
+    """A study's runs, and how far each is."""
+
+    planned: Planned
+    folder: StudyFolder
+    watcher: Watcher
+    further: More | None = None
+    only: frozenset[str] = frozenset()  # rows that alone are worked on; all if empty
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    running: dict[str, Handle] = field(default_factory=dict)
+    given: set[str] = field(default_factory=set)
+    losses: dict[str, int] = field(default_factory=dict)
+    unwritten: set[str] = field(default_factory=set)
+    since: dict[str, float] = field(default_factory=dict)
+    ending: bool = False
+
+    def run(self, place: Place) -> bool:
+        """Does all that is missing there; False if somebody wished it to end before that.
+
+        A second wish kills the runs, which lose what they did since their last checkpoints.
+        """
+        self.prepare()
+        with place, self._wishes():
+            while not self.ending:
+                self._look()
+                if self.ending:  # since
+                    break
+                self._fill(place)
+                self._write_again()
+                if not self.running and not self._waiting() and not self._add_rows(place):
+                    break
+                self.watcher.tick(self)
+                time.sleep(TICK)
+            self._end()
+        self._write_again()
+        return not self.ending
+
+    def prepare(self) -> None:
+        """Writes the plan and an outcome for every run that has none."""
+        self.folder.write_plan(self.planned.plan)
+        for name, seed in self.planned.plan.runs.items():
+            if name not in self.outcomes:
+                identity = self.planned.plan.identities[name]
+                found = self.folder.read_outcome(name)
+                self.outcomes[name] = found or Outcome(name, seed, identity)
+                if found is None:
+                    self._write(self.outcomes[name])
+
+    def missing(self) -> list[str]:
+        """Runs that are not over, or not scored on every part, in the order of the rows."""
+        parts = self.planned.plan.parts
+        return [
+            name
+            for name in self.planned.plan.runs
+            if not self.outcomes[name].over
+            or any(part not in self.outcomes[name].scores for part in parts)
+        ]
+
+    def asked(self) -> list[str]:
+        """What is missing of the rows that are asked for."""
+        rows = [r for r in self.planned.plan.rows if not self.only or r.name in self.only]
+        runs = {run for row in rows for run in row.runs.values()}
+        return [name for name in self.missing() if name in runs]
+
+    def _waiting(self) -> list[str]:
+        return [name for name in self.asked() if name not in self.given]
+
+    def _add_rows(self, place: Place) -> bool:
+        """Adds rows that are thought of while the study runs; whether one was added."""
+        added = False
+        while self.further is not None and len(self._waiting()) < place.room():
+            if not self.further.more(self):
+                return added
+            added = True
+            self.prepare()
+        return added
+
+    def _fill(self, place: Place) -> None:
+        """Submits as many runs as there is room for."""
+        self._add_rows(place)
+        for name in self._waiting()[: max(place.room(), 0)]:
+            self._submit(name, place)
+
+    def _submit(self, name: str, place: Place) -> None:
+        recipe = self.planned.recipes[name]
+        self.given.add(name)
+        try:
+            self._give_recipe(name, recipe)
+            handle = place.submit(
+                Job(
+                    name=name,
+                    command=(sys.executable, "-m", SINGLE, str(self.folder), name),
+                    directory=Path.cwd(),
+                    log=self.folder.output(name).absolute(),
+                    threads=recipe.training.threads,
+                    gpus=0 if recipe.training.device == "cpu" else 1,
+                )
+            )
+        except OSError as error:
+            self._set(name, self.outcomes[name].now("failed", f"it could not be started: {error}"))
+            return
+        self.running[name], self.since[name] = handle, time.monotonic()
+        self._set(name, self.outcomes[name].now("running"), write=False)
+
+    def _give_recipe(self, name: str, recipe: Recipe) -> None:
+        """Writes the recipe that a run is to follow; of one that goes on, only what it may change:
+        it may have been mended on the way."""
+        folder = self.folder.run(name)
+        if newest(folder.last) is not None and folder.recipe.is_file():
+            with suppress(RecipeError):
+                there = read_recipe(folder.recipe)
+                kept = {k: v for k, v in dict(recipe.training).items() if k in IDLE}
+                training = there.training.model_copy(update=kept)
+                recipe = there.model_copy(update={"training": training})
+        write_whole(folder.recipe, recipe.as_yaml())
+
+    def _look(self) -> None:
+        """Notes which runs have ended, and how."""
+        for name, handle in list(self.running.items()):
+            ended = handle.poll()
+            if ended is not None:
+                del self.running[name]
+                self._ended(name, ended)
+
+    def _ended(self, name: str, ended: Ended) -> None:
+        found = self.folder.read_outcome(name) or self.outcomes[name]
+        lost = ended.lost and not found.over and not self.ending
+        if lost and self.losses.get(name, 0) < LOST:
+            self.losses[name] = self.losses.get(name, 0) + 1
+            self.given.discard(name)
+            self._set(name, found.now("waiting", f"{ended.reason}; to be begun again"))
+            return
+        if found.state != "running" and found.starts > self.outcomes[name].starts:
+            self._set(name, found, write=False)  # the run itself has said how it ended
+            if found.state == "waiting" and not self.ending:
+                self._set(name, found.now("failed", f"it was told to stop: {found.reason}"))
+            return
+        spent = found.seconds + time.monotonic() - self.since[name]
+        found = replace(found, ended=moment(), seconds=round(spent, 3))
+        reason = SAID.get(ended.status or 0) or ended.reason or "its process ended without a word"
+        if self.ending:
+            self._set(name, found.now("waiting", "interrupted"))
+        else:
+            self._set(name, found.now("failed", reason + self._last_words(name)))
+
+    def _last_words(self, name: str) -> str:
+        """The last line that a run printed, which may say more than its end."""
+        with suppress(OSError):
+            lines = (
+                self.folder.output(name).read_text(encoding="utf-8", errors="replace").split("\n")
+            )
+            said = [line.strip() for line in lines if line.strip()]
+            return f"; its last words: {said[-1][:200]}" if said else ""
+        return ""
+
+    def _set(self, name: str, outcome: Outcome, write: bool = True) -> None:
+        self.outcomes[name] = outcome
+        if write:
+            self._write(outcome)
+        self.watcher.changed(outcome)
+
+    def _write(self, outcome: Outcome) -> None:
+        """Writes an outcome, or remembers to do so when the disk has room again."""
+        try:
+            write_outcome(self.folder.rows / outcome.name, outcome)
+            self.unwritten.discard(outcome.name)
+        except OSError as error:
+            if outcome.name not in self.unwritten:
+                self.watcher.message(f"{outcome.name}: its outcome cannot be written yet: {error}")
+            self.unwritten.add(outcome.name)
+
+    def _write_again(self) -> None:
+        for name in tuple(self.unwritten):
+            if name not in self.running:
+                self._write(self.outcomes[name])
+
+    def _end(self) -> None:
+        """Wishes what still runs to end, and waits for it."""
+        for handle in self.running.values():
+            handle.stop()
+        until = time.monotonic() + STOPPING
+        while self.running and time.monotonic() < until:
+            self._look()
+            self.watcher.tick(self)
+            time.sleep(TICK / 5)
+        for handle in self.running.values():
+            handle.kill()
+        self._look()
+
+    @contextmanager
+    def _wishes(self) -> Iterator[None]:
+        """Within this context Ctrl-C and SIGTERM are a wish to end with all saved."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.ending:
+                for handle in self.running.values():
+                    handle.kill()
+            self.ending = True
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before: dict[Any, Any] = {
+            number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def alone(folder: StudyFolder) -> Iterator[None]:
+    """Keeps other processes from running the study in a folder while the context lasts.
+
+    Raises RunError if another does.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(folder.lock) as ours:
+            if not ours:
+                told = "another process runs this study; wait for it, or stop it"
+                raise RunError(f"{folder}: {told}")
+            yield
+    finally:
+        with suppress(OSError):  # nothing came of it; else it is not empty
+            folder.path.rmdir()
+
+
+def hold_new(folder: StudyFolder) -> None:
+    """Raises StudyError if there is a study in the folder, which is then to be resumed."""
+    if not folder.plan.exists():
+        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+            raise StudyError(f"{folder} is not an empty folder; choose another one with --into")
+        return
+    plan, known = folder.read_plan(), folder.known()
+    over = sum(known[name].over for name in plan.runs if name in known)
+    raise StudyError(
+        f"{folder} has this study already, {over} of {len(plan.runs)} runs finished. To do what is "
+        "missing: --resume; or choose another folder with --into"
+    )

@@ -1,0 +1,238 @@
+"""A study's file, as settings: what rows there are, how often each is run, and for how long.
+
+    spelldown study recipes/studies/demo.yaml
+
+The page is read like a recipe's: `base:` names a study that it builds on, everything that is wrong
+with it is said at once, each with its line. `recipe:` names the recipe that the rows change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field
+
+from spelldown.errors import RecipeError, StudyError
+from spelldown.recipe.reading.checking import check_sections
+from spelldown.recipe.reading.overrides import override
+from spelldown.recipe.reading.page import COMMAND_LINE, Page, Problem, read_page
+from spelldown.recipe.reading.places import nearest, place_of_model
+from spelldown.recipe.recipe import NAME
+from spelldown.settings import Settings
+from spelldown.study.axes import Axis, AxisSettings, ExploreSettings, GridSettings
+from spelldown.study.where.local import LocalSettings
+from spelldown.study.where.ray import RaySettings
+from spelldown.study.where.slurm import SlurmSettings
+
+Changes = dict[str, Any]
+"""Places in a recipe by their dotted paths, and what is to stand there. A group is merged with what
+is there, as a page is with its base; values and lists replace it; {} stands for the defaults."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class RowSettings(Settings):
+    """One row: what it changes of the study's recipe, and what there is to say of it."""
+
+    recipe: str | None = None
+    """A recipe of its own in place of the study's; its path relative to the study's page."""
+    changes: Changes = Field({}, description="places in the recipe, and what is to stand there")
+    remark: str = ""
+    """What the report says of the row, beside what happened."""
+    published: dict[str, str | float] = Field({})
+    """Figures that others gave, for the report: {distance: 20.68, remark: took very long}."""
+
+
+class BudgetSettings(Settings):
+    """How long each run may train; the first limit that is reached ends it."""
+
+    epochs: int | None = Field(None, ge=1)
+    """In place of the recipes' training.epochs, which rates and their schedules go by."""
+    updates: int | None = Field(None, ge=1)
+    """As many whole epochs as come nearest to so many updates, in place of training.epochs."""
+    minutes: float | None = Field(None, gt=0)
+    """Of training, over all starts. Schedules know nothing of it: they go by epochs."""
+
+
+class StudySettings(Settings):
+    """A study, whole."""
+
+    name: str = Field("", pattern=f"{NAME}|^$")
+    """What its folder is called: studies/NAME. The file's own name unless told otherwise."""
+    title: str = ""
+    """The head of the report."""
+    recipe: str = ""
+    """The recipe that rows and axes change; its path relative to this page."""
+    shared: Changes = Field({}, description="changes of every row")
+    rows: dict[str, RowSettings] = Field({}, description="rows by their names, in this order")
+    axes: dict[str, AxisSettings] = Field({})
+    """What is varied of the recipe: a place and its values (`attention.width: [64, 128]`), or a
+    name of your own with a group (see study/axes.py)."""
+    explore: ExploreSettings = GridSettings()
+    """How axes make rows: every combination, one at a time, side by side, drawn or searched for."""
+    base_row: bool = True
+    """Whether the recipe itself is the first row, `base`, where no row is the recipe unchanged."""
+    compare_with: str | None = None
+    """The row that the report compares the others with; the one that changes nothing if null."""
+    seeds: tuple[Seed, ...] | Annotated[int, Field(ge=1)] = (1,)
+    """Of the runs of each row: a list, or how many, counted from 1."""
+    budget: BudgetSettings = BudgetSettings()
+    """How long each run may train."""
+    parts: tuple[str, ...] = Field(("dev", "test"), min_length=1)
+    """On which each run is scored at its end: dev, test, train, or a part's own name. One without
+    transcripts is noted."""
+    local: LocalSettings = LocalSettings()
+    """How runs share this machine."""
+    ray: RaySettings = RaySettings()
+    """The Ray cluster of `--on ray`."""
+    slurm: SlurmSettings = SlurmSettings()
+    """What runs ask Slurm for, `--on slurm`."""
+
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        if isinstance(self.seeds, int):
+            return tuple(range(1, self.seeds + 1))
+        return tuple(dict.fromkeys(self.seeds))
+
+    def as_yaml(self) -> str:
+        """Every key stated."""
+        page = self.model_dump(mode="json")
+        return yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's page, read: its settings, where each value was written, and the changes of its
+    recipes that were typed on the command line."""
+
+    settings: StudySettings
+    path: Path
+    origins: Mapping[tuple[str | int, ...], str] = field(repr=False)
+    overrides: tuple[str, ...] = ()
+
+    def written(self, *keys: str | int) -> str:
+        """`study.yaml:12`, for a place in the page; the page where nobody knows."""
+        for end in range(len(keys), 0, -1):
+            if keys[:end] in self.origins:
+                return self.origins[keys[:end]]
+        return str(self.path)
+
+    def page(self, recipe: str, *keys: str | int) -> Path:
+        """The recipe that the page names at a place: relative to the page that names it."""
+        where = self.written(*keys)
+        page = Path(where.rpartition(":")[0]) if ":" in where else self.path
+        folder = Path() if where == COMMAND_LINE else page.parent
+        return folder / recipe
+
+
+ROOT = place_of_model(StudySettings)
+
+
+def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
+    """The study in the page at `path`, with `key=value` laid over it.
+
+    Overrides that begin with a key of studies (`budget.epochs=3`, `seeds=[1,2]`) change the study;
+    all others (`data.root=...`) are laid over the recipe of every row, under the row's own changes.
+    Raises StudyError with everything that is wrong with the page; the recipes that it names are not
+    looked at yet (`plan.py`).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"no study at {path}{_meant(path)}")
+    try:
+        page = read_page(path, ROOT)
+    except RecipeError as error:
+        raise StudyError(error.summary, error.problems) from None
+    ours = [text for text in overrides if _first(text) in StudySettings.model_fields]
+    for text in ours:
+        override(page, text, ROOT)
+    checked = check_sections(page.data, StudySettings)
+    problems = [*page.problems, *map(_in_words, checked.problems)]
+    if not problems:
+        settings = StudySettings(**{"name": _name(path), **_given(checked.sections, page)})
+        problems += _impossible(settings)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        told = [problem.text(page.origins) for problem in problems]
+        raise StudyError(f"{path} cannot be studied: {count}", told)
+    rest = tuple(text for text in overrides if text not in ours)
+    return Study(settings, path, page.origins, rest)
+
+
+def _in_words(problem: Problem) -> Problem:
+    """A problem of an unknown key, which pydantic tells otherwise below a name of the user's."""
+    models: dict[Any, type[Settings]] = {"rows": RowSettings, "axes": Axis}
+    model = models.get(problem.path[0] if problem.path else None)
+    if model is None or not problem.message.startswith("Extra inputs"):
+        return problem
+    meant = nearest(str(problem.path[-1]), list(model.model_fields))
+    guess = f"did you mean {meant!r}?" if meant else f"keys here: {', '.join(model.model_fields)}"
+    return Problem(problem.path, f"unknown key; {guess}")
+
+
+def _given(sections: Mapping[str, Any], page: Page) -> dict[str, Any]:
+    return {name: value for name, value in sections.items() if name in page.data}
+
+
+def _first(text: str) -> str:
+    return text.partition("=")[0].split(".")[0].strip()
+
+
+def _name(path: Path) -> str:
+    name = path.resolve().stem
+    return name if name[0].isalnum() else f"study-{name}"
+
+
+def _meant(path: Path) -> str:
+    folder = path if path.is_dir() else path.parent
+    if not folder.is_dir():
+        return f": there is no folder {folder}"
+    pages = sorted(each.name for each in folder.glob("*.yaml"))
+    close = nearest(path.name, pages, at_least=70)
+    if close is not None:
+        return f"; did you mean {folder / close}?"
+    return f"; studies there: {', '.join(pages)}" if pages else ""
+
+
+def _impossible(settings: StudySettings) -> list[Problem]:
+    """Settings that are each right but impossible together."""
+    found = []
+    if not settings.recipe and not (
+        settings.rows and all(r.recipe for r in settings.rows.values())
+    ):
+        found.append(Problem(("recipe",), "is missing: the recipe that the rows change"))
+    if settings.axes and not settings.recipe:
+        found.append(Problem(("axes",), "need a recipe that they vary"))
+    if not settings.rows and not settings.axes:
+        found.append(Problem(("rows",), "there are neither rows nor axes: nothing to study"))
+    if settings.explore != GridSettings() and not settings.axes:
+        found.append(Problem(("explore",), "there are no axes to explore"))
+    if settings.budget.epochs and settings.budget.updates:
+        found.append(
+            Problem(("budget",), "epochs and updates both decide training.epochs: choose one")
+        )
+    for place, changes in _all_changes(settings):
+        for key in changes:
+            if key in ("name", "seed"):
+                message = "rows are named by the study" if key == "name" else "seeds: decides it"
+                found.append(Problem((*place, key), f"cannot be changed here: {message}"))
+    for name, axis in settings.axes.items():
+        found += [Problem(("axes", name), text) for text in axis_problems(axis, settings)]
+    return found
+
+
+def axis_problems(axis: Any, settings: StudySettings) -> list[str]:
+    """What is wrong with an axis, given how axes are explored."""
+    ranged = not isinstance(axis, list) and axis.values is None
+    if ranged and settings.explore.kind not in ("random", "optuna"):
+        return [
+            f"a range has no end of values for explore kind {settings.explore.kind}; list "
+            "`values`, or choose random or optuna"
+        ]
+    return []
+
+
+def _all_changes(settings: StudySettings) -> list[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    rows = [(("rows", name, "changes"), row.changes) for name, row in settings.rows.items()]
+    return [(("shared",), settings.shared), *rows]

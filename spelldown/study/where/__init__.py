@@ -1,0 +1,1 @@
+"""Where runs happen: on this machine, on a Ray cluster, under Slurm."""

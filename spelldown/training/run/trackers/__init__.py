@@ -1,0 +1,1 @@
+"""Other programs that keep what a run tells: TensorBoard, Weights & Biases, MLflow."""

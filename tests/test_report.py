@@ -1,0 +1,307 @@
+"""A study's report: what is in its table and on its page, whatever became of its runs."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_study import EPOCHS, MadeStudy, unfinished_line
+from typer.testing import CliRunner
+
+from spelldown.cli import app
+from spelldown.errors import StudyError
+from spelldown.study.folder import Row, StudyFolder
+from spelldown.study.report.columns import COLUMNS, number, setup
+from spelldown.study.report.findings import find
+from spelldown.study.report.page.images import BUDGET, strips
+from spelldown.study.report.page.spelled import marked, utterances
+from spelldown.study.report.remarks import remark
+from spelldown.study.report.report import Report, watch_report, write_report
+from spelldown.study.report.rows import RowFigures, figures
+from spelldown.study.report.tables import figure
+
+VOID = {"meta", "input", "br", "wbr", "img"}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeStudy:
+    return MadeStudy(tmp_path / "made", ("dev", "test"))
+
+
+def rows_of(path: Path) -> dict[str, RowFigures]:
+    return {one.name: one for one in figures(find(path))}
+
+
+def told(path: Path, name: str) -> str:
+    rows = rows_of(path)
+    return remark(rows[name], rows["base"])
+
+
+def data_of(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    loaded: dict[str, Any] = json.loads(found[1])
+    return loaded
+
+
+class Balanced(HTMLParser):
+    """Holds that every tag is closed, and keeps the addresses that the page asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.asked: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self.asked += [value or "" for name, value in attrs if name in ("src", "href", "data")]
+        assert tag not in ("link", "base", "iframe", "object")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(made: MadeStudy) -> None:
+    made.row("base", {"pictures": (1, 3)}, {})
+    made.row("worse", {"wrong": 0.5}, {"wrong": 0.5}, values={"kind": "worse"})
+    html = write_report(made.done()).html.read_text()
+    page = Balanced()
+    page.feed(html)
+    assert page.open == []
+    assert page.asked and all(address.startswith("data:image/png;") for address in page.asked)
+    assert re.findall(r"https?://[^\s\"']+", html) == ["http://www.w3.org/2000/svg"]
+    assert "@import" not in html and "url(" not in html
+
+
+def test_the_table_says_what_the_seeds_said_and_more(made: MadeStudy) -> None:
+    made.row("base", {"wrong": 0.1}, {"wrong": 0.12}, {"wrong": 0.11})
+    published = {"distance": 430.63, "remark": "oscillated"}
+    made.row("row 4", {"wrong": 0.8}, {"wrong": 0.7}, {"wrong": 0.75}, published=published)
+    report = write_report(made.done())
+    lines = report.markdown.read_text().splitlines()
+    head = next(line for line in lines if line.startswith("| row"))
+    for title in (*COLUMNS, "dev distance", "test WER", "published", "peak memory", "remark"):
+        assert f"| {title} " in head
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    line = next(line for line in lines if line.startswith("| row 4"))
+    assert "worse: +" in line and "430.63; oscillated" in line and "1.50 M" in line
+    rows = {row["row"]: row for row in csv.DictReader(io.StringIO(report.csv.read_text()))}
+    assert rows["row 4"]["dev wer verdict"] == "worse"
+    low, mean, high = (float(rows["base"][f"dev cer{end}"]) for end in (" low", "", " high"))
+    assert low < mean < high and mean == pytest.approx(0.11, abs=0.04)
+
+
+def test_a_run_that_failed_does_not_count_and_says_why(made: MadeStudy) -> None:
+    made.row("base", {})
+    failed = {"wrong": 0.9, "state": "failed", "reason": "the disk quota is used up", "epochs": 2}
+    made.row("row", {"wrong": 0.1}, failed)
+    path = made.done()
+    row = rows_of(path)["row"]
+    assert [seed for seed, _ in row.parts["dev"].measures["cer"].each] == [1]
+    assert "Seed 2 failed after 2 epochs: the disk quota is used up." in told(path, "row")
+
+
+def test_a_row_that_goes_on_tells_how_far_it_is_and_is_not_judged(made: MadeStudy) -> None:
+    made.row("base", {})
+    made.row("row", {"state": "running", "epochs": 3}, {"wrong": None})
+    path = made.done()
+    unfinished_line(StudyFolder(path).run("row-seed1").metrics)
+    row = rows_of(path)["row"]
+    assert row.parts["dev"].so_far and row.parts["dev"].measures["cer"].interval is None
+    assert row.parts["dev"].against == {} and row.parts["test"].measures == {}
+    assert told(path, "row").startswith(f"Seed 1 is in epoch 4 of {EPOCHS}. 1 of 2 not begun.")
+    assert "so far" in write_report(path).html.read_text()
+
+
+def test_a_study_of_which_nothing_has_begun_has_a_page(made: MadeStudy) -> None:
+    made.row("base", {"wrong": None})
+    report = write_report(made.done())
+    assert report.findings.states == {"waiting": 1} and report.findings.going_on
+    assert "Not begun." in report.html.read_text()
+
+
+def test_the_remark_says_whether_attention_aligned(made: MadeStudy) -> None:
+    made.row("base", {"aligned_from": 2}, {"aligned_from": 4})
+    made.row("lost", {"aligned_from": None}, {"aligned_from": 3})
+    stopped = {"aligned_from": None, "state": "stopped", "reason": "attention would not align"}
+    made.row("stopped", {**stopped, "epochs": 4})
+    path = made.done()
+    assert told(path, "base").startswith("Attention aligned in epochs 2 and 4.")
+    assert told(path, "lost").startswith(
+        "Attention aligned in 1 of 2 runs in epoch 3; attention never aligned in 1 of 2: "
+        "attention is spread over all frames."
+    )
+    said = "Was stopped after 4 epochs: attention would not align."
+    assert told(path, "stopped") == f"{said} Best at its last epoch, 4."
+
+
+def test_the_remark_says_what_was_survived(made: MadeStudy) -> None:
+    made.row("base", {}, {})
+    path = made.done()
+    first, second = (StudyFolder(path).run(f"base-seed{seed}") for seed in (1, 2))
+    first.memory.write_text('{"update": 3, "most": 4}\n{"update": 5, "most": 2}\n{"upd')
+    second.repairs.write_text('{"remedy": "ctc", "changes": ["loss.ctc_weight=0.3"]}\n')
+    said = told(path, "base")
+    assert "Memory ran out 2 times, and batches were done in parts" in said
+    assert "begun anew in 1 of 2 with ctc" in said
+
+
+def test_a_row_that_is_the_base_shares_its_runs_and_is_not_held_against_it(made: MadeStudy) -> None:
+    base = made.row("base", {}, {})
+    made.rows.append(Row(name="kind=location", values={"kind": "location"}, runs=base.runs))
+    made.row(
+        "kind=dot", {"wrong": 0.5}, {"wrong": 0.6}, values={"kind": "dot"}, changes={"a": [1, 2]}
+    )
+    path = made.done()
+    row = rows_of(path)["kind=location"]
+    assert row.as_base and row.parts["dev"].against == {}
+    html = write_report(path).html.read_text()
+    assert [row["name"] for row in data_of(html)["rows"]] == ["base", "kind=dot"]
+    assert "errors against location" in html and "more errors" in html
+
+
+def test_names_and_texts_cannot_break_the_page(made: MadeStudy) -> None:
+    made.row("base", {}, remark="<b>bold</b> & more")
+    made.row("</script><script>alert(1)</script>", {"wrong": 0.4}, changes={"a": ["<i>", "|"]})
+    report = write_report(made.done(title="<title> & co"))
+    html = report.html.read_text()
+    Balanced().feed(html)
+    assert html.count("</script>") == 2 and "<b>bold" not in html
+    assert data_of(html)["rows"][1]["name"] == "</script><script>alert(1)</script>"
+    lines = report.markdown.read_text().splitlines()
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines if line[:1] == "|"}) == 1
+
+
+def test_all_rows_spell_the_same_ten_utterances_from_short_to_long(made: MadeStudy) -> None:
+    made.row("base", {})
+    made.row("row", {"wrong": 0.3, "utterances": 40})
+    rows = list(rows_of(made.done()).values())
+    shown = utterances(rows, "dev")
+    assert len(shown) == 10
+    assert [len(one.said) for one in shown] == sorted(len(one.said) for one in shown)
+    assert all([line.row for line in one.lines] == ["base", "row"] for one in shown)
+
+
+@pytest.mark.parametrize(
+    ("said", "spelled", "html"),
+    [
+        ("YES", "YES", "YES"),
+        ("CAT", "CUT", 'C<ins title="said: A">U</ins>T'),
+        ("CAT", "CT", 'C<del title="left out">A</del>T'),
+        ("CT", "C&T", "C<ins>&amp;</ins>T"),
+        ("", "", '<span class="soft">(nothing)</span>'),
+    ],
+)
+def test_differences_are_marked(said: str, spelled: str, html: str) -> None:
+    assert marked(said, spelled) == html
+
+
+def test_an_utterance_that_ran_on_is_cut() -> None:
+    assert (
+        "and so on, 5,000 letters in all" in marked("CAT " * 300, "X" * 5000)
+        or len(marked("CAT", "X" * 5000)) < 1500
+    )
+
+
+def test_a_page_carries_no_more_pictures_than_a_phone_can_take(made: MadeStudy) -> None:
+    for row in ("base", "two", "three"):
+        made.row(row, {"pictures": range(1, 31)})
+    rows = list(rows_of(made.done()).values())
+    found = strips(rows)
+    assert [strip.row for strip in found] == ["base", "two", "three"]
+    assert len({tuple(strip.pictures) for strip in found}) == 1
+    epochs = list(found[0].pictures)
+    assert epochs[0] == 1 and epochs[-1] == 30 and 4 <= len(epochs) <= 24
+    assert sum(len(url) for strip in found for url in strip.pictures.values()) < BUDGET
+
+
+def test_ordinary_runs_are_put_side_by_side_those_of_one_recipe_in_a_row(tmp_path: Path) -> None:
+    made = MadeStudy(tmp_path / "made")
+    for name, seed in (("demo-1", 1), ("demo-2", 1)):
+        made.run(name, seed)
+    made.run("other", 1, changes=["optimizer.rate=1e-4"])
+    for outcome in made.folder.rows.glob("*/outcome.json"):
+        outcome.unlink()
+    rows = rows_of(made.folder.rows)
+    assert {name: len(one.runs) for name, one in rows.items()} == {"demo": 2, "other": 1}
+    assert rows["other"].setup["rate"] == "1e-4"
+    assert write_report(made.folder.rows, tmp_path / "into").html.parent == tmp_path / "into"
+    assert list(rows_of(made.folder.rows / "other")) == ["other"]
+
+
+def test_where_there_is_no_study_the_error_says_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="holds neither a study"):
+        find(tmp_path)
+    with pytest.raises(StudyError, match="there is no folder"):
+        find(tmp_path / "nowhere")
+    page = tmp_path / "seed.yaml"
+    page.touch()
+    with pytest.raises(StudyError, match=r"is a page.*studies/seed"):
+        find(page)
+
+
+def test_a_watched_report_is_written_when_something_changes_until_all_is_over(
+    made: MadeStudy,
+) -> None:
+    made.row("base", {"state": "running", "epochs": 1})
+    path = made.done()
+    steps: Iterator[str] = iter(["nothing", "epoch", "over"])
+    written: list[Report] = []
+
+    def sleep(seconds: float) -> None:
+        step = next(steps)
+        folder = StudyFolder(path).run("base-seed1")
+        if step == "epoch":
+            folder.append_metrics(folder.read_metrics()[-1] | {"epoch": 2})
+        elif step == "over":
+            assert data_of(written[-1].html.read_text())["refresh"] == 7
+            for file in sorted(folder.path.rglob("*"), reverse=True):
+                file.unlink() if file.is_file() else file.rmdir()
+            folder.path.rmdir()
+            made.run("base-seed1", 1)
+
+    last = watch_report(path, seconds=7, told=written.append, sleep=sleep)
+    assert len(written) == 3
+    assert data_of(last.html.read_text())["refresh"] is None
+
+
+def test_the_command_writes_a_page_and_two_tables(made: MadeStudy) -> None:
+    made.row("base", {})
+    path = made.done()
+    found = CliRunner().invoke(app, ["report", str(path)])
+    assert found.exit_code == 0
+    for name in ("report.html", "report.md", "report.csv"):
+        assert str(path / name) in found.stdout and (path / name).is_file()
+
+
+def test_the_seeds_rows_read_as_the_seeds_table_had_them() -> None:
+    from spelldown.recipe.recipe import read_recipe
+
+    rows = Path(__file__).parents[1] / "recipes" / "seed"
+    first, sixth = (
+        setup(read_recipe(rows / name).model_dump(mode="json"))
+        for name in ("row1.yaml", "row6.yaml")
+    )
+    assert first["listener"] == "mobile to 256, 3 BiLSTM"
+    assert first["blocks"] == "tf_blocks 1, cdn_layers 2"
+    assert first["sizes"] == "d 256, projection 128, speller 512, heads 4"
+    assert (first["teacher forcing"], first["batch"]) == ("A as typed", "64")
+    assert (first["weight decay"], first["rate"]) == ("5e-3", "2e-4")
+    assert first["data"] == "train-clean-100"
+    assert sixth["listener"] == "conv to 512, 3 pyramids of 3 BiLSTM"
+    assert (sixth["batch"], sixth["weight decay"]) == ("32", "1e-6")
+
+
+def test_numbers_are_written_as_people_write_them() -> None:
+    assert [number(n) for n in (5e-3, 0.3, 1.0, 0, 1e-6)] == ["5e-3", "0.3", "1", "0", "1e-6"]
+    assert figure("distance", 20.684) == "20.68" and figure("distance", 430.63) == "430.63"
+    assert figure("cer", 0.0934) == "9.3 %" and figure("wer", 43.6) == "4,360 %"

@@ -1,0 +1,291 @@
+"""A study's file: what it may say, what is wrong with it, and the rows that it makes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_study import planned_in, write_study
+
+from spelldown.errors import DataError, StudyError
+from spelldown.recipe.recipe import read_recipe
+from spelldown.study.folder import Outcome, StudyFolder, write_outcome
+from spelldown.study.plan import identity_of, plan_study
+from spelldown.study.study import read_study
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a study's page over a corpus that need not be there."""
+    return lambda **page: write_study(tmp_path, tmp_path / "corpus", **page)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path / "studies" / "tiny")
+
+
+def names(page: Path, folder: StudyFolder, *overrides: str) -> list[str]:
+    return [row.name for row in planned_in(page, folder, *overrides).plan.rows]
+
+
+# --- rows
+
+
+def test_a_row_is_told_by_its_difference_from_the_base(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    changes = {"attention": {"kind": "cosine"}, "listener.blocks.0.widths": [12]}
+    plan = planned_in(write(rows={"other": {"changes": changes, "remark": "so"}}), folder).plan
+    base, other = plan.rows
+    assert (base.name, base.changes, plan.base) == ("base", {}, "base")
+    assert other.remark == "so"
+    assert other.changes["attention.kind"] == ["dot", "cosine"]
+    assert other.changes["listener.blocks.0.widths"] == [[8], [12]]
+    assert "attention.width" not in other.changes  # a group is merged, not replaced
+
+
+def test_a_kind_chosen_in_a_group_takes_the_keys_of_the_kind_before_away(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    rows = {"located": {"changes": {"attention": {"reach": 3, "kind": "location"}}}}
+    planned = planned_in(write(rows=rows), folder)
+    attention = planned.recipes["located-seed1"].attention
+    assert (attention.kind, attention.width) == ("location", 8)
+
+
+def test_changes_lie_over_the_command_line_which_lies_over_what_rows_share(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    rows = {"row": {"changes": {"speller.width": 3}}}
+    page = write(rows=rows, shared={"speller.width": 1, "attention.width": 5})
+    planned = planned_in(page, folder, "speller.width=2", "optimizer.rate=0.1")
+    widths = {name: recipe.speller.width for name, recipe in planned.recipes.items()}
+    assert widths == {"base-seed1": 2, "row-seed1": 3}
+    assert all(recipe.attention.width == 5 for recipe in planned.recipes.values())
+    assert all(recipe.optimizer.rate == 0.1 for recipe in planned.recipes.values())
+
+
+def test_every_row_has_a_run_of_every_seed(write: Callable[..., Path], folder: StudyFolder) -> None:
+    planned = planned_in(write(seeds=3), folder)
+    assert {name: recipe.seed for name, recipe in planned.recipes.items()} == {
+        f"{row}-seed{seed}": seed for row in ("base", "wide") for seed in (1, 2, 3)
+    }
+    assert list(planned_in(write(seeds=[7, 2]), folder).plan.rows[0].runs) == [7, 2]
+
+
+def test_the_budget_decides_how_long_each_run_trains(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    planned = planned_in(write(budget={"epochs": 9}), folder)
+    assert {recipe.training.epochs for recipe in planned.recipes.values()} == {9}
+
+
+def test_a_budget_of_updates_is_as_many_epochs_as_make_them(
+    tmp_path: Path, corpus: Path, folder: StudyFolder
+) -> None:
+    rows = {"small": {"changes": {"batching.utterances": 3}}}  # 12 utterances: 2 and 4 batches
+    page = write_study(tmp_path, corpus, rows=rows, budget={"updates": 20})
+    epochs = {n: r.training.epochs for n, r in plan_study(read_study(page), folder).recipes.items()}
+    assert epochs == {"base-seed1": 10, "small-seed1": 5}
+
+
+def test_a_row_may_have_a_recipe_of_its_own_and_figures_of_others(
+    write: Callable[..., Path], folder: StudyFolder, tmp_path: Path
+) -> None:
+    rows = {"own": {"recipe": "own.yaml", "published": {"distance": 20.5, "remark": "slow"}}}
+    page = write(rows=rows)
+    (tmp_path / "own.yaml").write_text("base: tiny.yaml\noptimizer: {rate: 0.5}\n")
+    planned = planned_in(page, folder)
+    assert planned.recipes["own-seed1"].optimizer.rate == 0.5
+    assert planned.plan.rows[1].published == {"distance": 20.5, "remark": "slow"}
+    assert "optimizer.rate" in planned.plan.rows[1].changes
+
+
+def test_a_row_that_changes_nothing_is_the_base(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    plan = planned_in(write(rows={"ours": {}, "wide": {"changes": {"speller.width": 9}}}), folder)
+    assert [row.name for row in plan.plan.rows] == ["ours", "wide"]
+    assert plan.plan.base == "ours"
+
+
+# --- axes
+
+
+def test_axes_are_combined_alone_or_side_by_side(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    axes = {
+        "speller.width": [9, 10],
+        "kind": {"key": "attention.kind", "values": ["dot", "cosine"]},
+    }
+
+    def made(**explore: Any) -> list[str]:
+        return names(write(rows={}, axes=axes, explore=explore, base_row=False), folder)
+
+    assert made(kind="grid") == [
+        f"speller.width={width}, kind={kind}" for width in (9, 10) for kind in ("dot", "cosine")
+    ]
+    assert made(kind="one-at-a-time") == [
+        "speller.width=9", "speller.width=10", "kind=dot", "kind=cosine"
+    ]  # fmt: skip
+    assert made(kind="list") == ["speller.width=9, kind=dot", "speller.width=10, kind=cosine"]
+    drawn = made(kind="random", draws=3, seed=5)
+    assert len(set(drawn)) == 3 and drawn == made(kind="random", draws=3, seed=5)
+    assert len(made(kind="random", draws=99)) == 4  # there are no more
+
+
+def test_a_range_is_drawn_from_within_its_ends(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    axes = {
+        "optimizer.rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "width": {"key": "speller.width", "low": 8, "high": 11, "whole": True},
+    }
+    planned = planned_in(
+        write(rows={}, axes=axes, explore={"kind": "random", "draws": 30}, base_row=False), folder
+    )
+    rates = [recipe.optimizer.rate for recipe in planned.recipes.values()]
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+    assert sum(rate < 1e-3 for rate in rates) > 5  # by the logarithm, half of them
+    assert {recipe.speller.width for recipe in planned.recipes.values()} == {8, 9, 10, 11}
+
+
+def test_a_value_may_change_several_places_and_rows_know_their_values(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    values = {"with": {"ctc": {}, "loss.ctc_weight": 0.3}, "without": {}}
+    page = write(rows={}, axes={"ctc": {"values": values}})
+    planned = planned_in(page, folder)
+    assert planned.recipes["ctc=with-seed1"].loss.ctc_weight == 0.3
+    assert [row.values for row in planned.plan.rows] == [{}, {"ctc": "with"}, {"ctc": "without"}]
+
+
+def test_rows_that_ask_for_the_same_share_their_runs(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    plan = planned_in(write(rows={}, axes={"speller.width": [16, 20]}), folder).plan
+    runs = {row.name: row.runs[1] for row in plan.rows}
+    assert runs["speller.width=16"] == runs["base"] == "base-seed1"
+    assert len(plan.runs) == 2
+
+
+# --- identity
+
+
+def test_a_run_keeps_its_identity_unless_what_it_learns_changes(tmp_path: Path) -> None:
+    write_study(tmp_path, tmp_path)
+    page = tmp_path / "tiny.yaml"
+    same = [(), ("name=x",), ("training.threads=2",), ("training.device=auto",)]
+    assert len({identity_of(read_recipe(page, each)) for each in same}) == 1
+    others = ["seed=2", "speller.width=3", "attention.kind=cosine", "training.epochs=3",
+              "training.precision=float32", "data.root=elsewhere"]  # fmt: skip
+    found = {identity_of(read_recipe(page, [each])) for each in others}
+    assert len(found | {identity_of(read_recipe(page))}) == len(others) + 1
+    assert identity_of(read_recipe(page), minutes=3) not in found
+
+
+def test_a_changed_recipe_is_a_new_run_and_the_old_one_is_found_again(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    def run(*overrides: str) -> str:
+        planned = planned_in(page, folder, *overrides)
+        name = planned.plan.rows[0].runs[1]
+        write_outcome(folder.rows / name, Outcome(name, 1, planned.plan.identities[name]))
+        return name
+
+    page = write()
+    assert run() == "base-seed1"
+    assert run("optimizer.rate=0.5") == "base-seed1-2"
+    assert run() == "base-seed1"
+    assert run("optimizer.rate=0.5") == "base-seed1-2"
+
+
+# --- what is wrong
+
+
+def test_everything_that_is_wrong_with_the_page_is_said_at_once(
+    write: Callable[..., Path],
+) -> None:
+    page = write(
+        rows={"a": {"remarks": "x"}, "b": {"changes": 3}},
+        axes={"speller.width": {"low": 3}},
+        explore={"kind": "gird"},
+        seeds=0,
+    )
+    with pytest.raises(StudyError) as error:
+        read_study(page)
+    for told in ("rows.a.remarks: unknown key; did you mean 'remark'?", "rows.b.changes",
+                 "a range needs `low` and `high`",
+                 "did you mean 'grid'?", "seeds"):  # fmt: skip
+        assert told in str(error.value)
+    assert "study.yaml:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ({"rows": {}}, "nothing to study"),
+        ({"recipe": ""}, "recipe: is missing"),
+        ({"explore": {"kind": "random"}}, "no axes to explore"),
+        ({"budget": {"epochs": 1, "updates": 2}}, "choose one"),
+        ({"rows": {"a": {"changes": {"seed": 3}}}}, "seeds: decides it"),
+        ({"axes": {"optimizer.rate": {"low": 1e-3, "high": 1e-2}}}, "choose random or optuna"),
+        ({"axes": {"a": {"values": {"x": 3}}}}, "without a `key`"),
+        ({"axes": {"a": {"key": "b", "low": 3, "high": 1}}}, "low below high"),
+        ({"budget": {"minutes": -1}}, "budget.minutes"),
+    ],
+)
+def test_a_page_that_cannot_be_studied_says_why(
+    write: Callable[..., Path], page: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(StudyError, match=said.replace("(", r"\(")):
+        read_study(write(**page))
+
+
+def test_every_rows_recipe_is_checked_before_any_run(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    rows = {
+        "a": {"changes": {"atention.kind": "dot", "optimizer.rate": "fast"}},
+        "b": {"changes": {"listener.blocks.7.dropout": 0.1}},
+        "c": {"recipe": "gone.yaml"},
+        "d": {"changes": {"loss.ctc_weight": 0.3}},
+    }
+    page = write(rows=rows)
+    with pytest.raises(StudyError) as error:
+        planned_in(page, folder)
+    for told in (
+        "row a: there is no atention.kind; did you mean attention.kind? (",
+        "row a: optimizer.rate",
+        "row b: there is no entry 7",
+        "row c: no recipe at",
+        "row d: loss.ctc_weight",
+    ):
+        assert told in str(error.value)
+    line = next(n for n, text in enumerate(page.read_text().splitlines(), 1) if "atention" in text)
+    assert f"study.yaml:{line}" in str(error.value)
+
+
+def test_a_mistake_of_the_base_is_said_once_for_all_rows(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    rows = {name: {"changes": {"speller.width": 9}} for name in "abc"}
+    with pytest.raises(StudyError) as error:
+        planned_in(write(rows=rows), folder, "optimizer.rte=1")
+    (problem,) = error.value.problems
+    assert problem.startswith("every row: optimizer.rte=1 (command line): there is no")
+
+
+def test_a_corpus_that_is_not_there_stops_the_study_before_its_first_run(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    with pytest.raises(DataError, match=r"no run was started.*is not a folder"):
+        plan_study(read_study(write()), folder)
+
+
+def test_a_study_that_is_not_there_says_what_is_near(write: Callable[..., Path]) -> None:
+    page = write()
+    with pytest.raises(StudyError, match=r"did you mean .*study\.yaml"):
+        read_study(page.with_name("stuy.yaml"))
