@@ -2,13 +2,13 @@
 
     python benchmarks/memory_guard.py [--data DIR] [--updates 4] [--share 0.5] [--plain] [--json]
 
-Makes a few updates of recipes/seed/row5.yaml on AN4 (13 cepstra) from the same first weights, each
-time in a process of its own: once with all memory, which tells how much it needs, then under
-`training.memory` of that share of it. Prints the highest resident memory of both, the CPU time of
-all updates (tries that failed included), the loss of each, and what was learnt of what fits. The
-losses are told for the recipe as it is, where other units are dropped and batch norm hears the
-parts by themselves, and (--plain) without dropout and with layer norm in its place, where they must
-be equal.
+Makes updates of recipes/seed/row5.yaml on the largest batches of AN4 (13 cepstra), from the same
+first weights, each time in a process of its own: once with all memory, which tells how much it
+needs, then under `training.memory` of that share of it. Prints the highest resident memory of
+both, the CPU time of all updates (tries that failed included), the loss of each, and how many tries
+failed. Losses are told for the recipe as it is, where other units are dropped and batch norm hears
+the parts by themselves, and (--plain: alone) without dropout, in float32 and with layer norm in its
+place, where they must be equal.
 """
 
 import argparse
@@ -45,9 +45,9 @@ def measure(asked: argparse.Namespace, plain: bool, memory: str | None) -> dict[
                "frontend.width=13", "augment.frequency_masks.width=3"]  # fmt: skip
     recipe = read_recipe(ROOT / "recipes/seed/row5.yaml", changes + (PLAIN if plain else []))
     parts, device = build_parts(recipe), torch.device("cpu")
-    lengths = [max(parts.train._frames[1.0][batch]) for batch in parts.train.plan(1)]
-    first = max(range(len(lengths)), key=lengths.__getitem__)  # the longest utterances
-    order = [(first + place) % len(lengths) for place in range(asked.updates)]
+    lengths, plan = parts.train._frames[1.0], parts.train.plan(1)
+    sizes = [len(batch) * max(lengths[batch]) for batch in plan]
+    order = sorted(range(len(plan)), key=lambda place: -sizes[place])[: asked.updates]
     batches = list(parts.train.epoch(1))
     guard = Guard(device, memory=memory)
     updater = Updater(

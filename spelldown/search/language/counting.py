@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Keys = NDArray[np.uint64] | NDArray[np.bytes_]
+Keys = NDArray[Any]  # unsigned numbers of 64 bits, or byte strings of one length
 Counts = NDArray[np.int64]
 
 

@@ -11,8 +11,10 @@ which hears each part by itself, in statistics as in gradients, as it does with
 optimizer.accumulate.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -23,9 +25,12 @@ from spelldown.errors import DoesNotFitError
 from spelldown.training.guard.failing import give_back, is_out_of_memory
 from spelldown.training.guard.fits import Doing, Fits
 from spelldown.training.guard.limit import Fence, held_to
+from spelldown.training.guard.worker import Worker
 
 Made = TypeVar("Made")
 
+KERNELS = "128"
+"""That oneDNN keeps, where memory is limited."""
 WORTH_A_RETRY = 16 << 20
 """Bytes regained after a failure from which on the same is tried again before it is split."""
 RETRIES = (4, 1)
@@ -48,9 +53,12 @@ class Guard:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.device, self.memory = device, memory
+        if memory is not None and device.type == "cpu":
+            # Read by oneDNN when it is first used: kernels for a thousand shapes take 500 MB.
+            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
         self.fits = Fits(path, _place(device, memory), tell)
         self.fence = Fence()
-        self._stack = ExitStack()
+        self._stack, self._worker = ExitStack(), Worker()
 
     def __enter__(self) -> Self:
         self.fence = self._stack.enter_context(held_to(self.memory, self.device))
@@ -59,6 +67,7 @@ class Guard:
     def __exit__(self, *problem: object) -> None:
         self.fence = Fence()
         self._stack.close()
+        self._worker.close()
 
     def now(self, update: int, place: int = 0) -> None:
         """Says what is made next: an update, counted from 0, or a validation's batch after it."""
@@ -83,7 +92,7 @@ class Guard:
         while True:
             parts = [part for batch in batches if len(batch)
                      for part in self.fits.parts(batch, doing)]  # fmt: skip
-            made = self._made(parts, attempt, make)
+            made = self._worker.run(partial(self._made, parts, attempt, make))
             if isinstance(made, list):
                 return made
             # A GPU's memory may be there, but in pieces, which are joined now. On the processor the
@@ -112,6 +121,7 @@ class Guard:
         except Exception as error:
             if failed is None or not is_out_of_memory(error):
                 raise
+            self._worker.failed(error)
         else:
             return made
         return failed
