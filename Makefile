@@ -5,7 +5,7 @@ TORCH   ?=       # what to install as torch instead of our choice
 WORKERS ?= 2     # test processes
 
 .DEFAULT_GOAL := help
-.PHONY: help env test demo check format clean
+.PHONY: help env test demo check format clean oracle
 
 help:
 	@echo "make demo    make a spoken corpus, train a recognizer on it and try it (about ten minutes)"
@@ -18,8 +18,16 @@ help:
 env:
 	@PYTHON="$(strip $(PYTHON))" TORCH="$(strip $(TORCH))" sh scripts/make_env.sh
 
+# kenlm, which our n-grams are compared with, is built from source. Tried once an environment: where
+# there is no compiler, the tests that ask it are skipped.
+oracle: env
+	@test -e .venv/.oracle || { echo "env: building kenlm for the tests (a minute)"; \
+	.venv/bin/python -m pip install -qq --constraint .venv/constraints.txt --editable '.[oracle]' \
+	>.venv/oracle.log 2>&1 || echo "env: it could not be built, see .venv/oracle.log; its tests are skipped"; \
+	touch .venv/.oracle; }
+
 # One thread a process: two cores are shared by the test processes.
-test: env
+test: env oracle
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(strip $(WORKERS))
 
 demo: env

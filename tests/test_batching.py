@@ -100,6 +100,18 @@ def test_a_batch_holds_what_its_utterances_hold_alone(root: Path) -> None:
         assert len(batch) == len(batch.ids) == len(batch.frames)
 
 
+def test_lengths_told_padded_leave_nothing_to_be_masked(root: Path) -> None:
+    for training in (True, False):
+        real = batches_of(root, utterances=8, training=training).epoch(1)
+        seeds = batches_of(root, utterances=8, training=training, lengths="padded").epoch(1)
+        some_padding = False
+        for one, other in zip(real, seeds, strict=True):
+            assert one.ids == other.ids and torch.equal(one.frames, other.frames)
+            assert other.lengths.tolist() == [other.frames.shape[1]] * len(other)
+            some_padding |= one.lengths.tolist() != other.lengths.tolist()
+        assert some_padding
+
+
 def test_a_batch_is_float32_frames_and_int64_symbols(root: Path) -> None:
     batch = next(batches_of(root).epoch(1))
     assert batch.frames.dtype == torch.float32

@@ -96,6 +96,10 @@ def test_the_runs_own_search_page_counts_unless_it_is_passed_over(trained: Train
     assert scores(trained.run, "--beam", 3)["search"]["beam"] == 3
     assert scores(trained.run, "--search", "greedy")["search"]["kind"] == "greedy"
     assert scores(trained.run, "--untuned")["search"]["kind"] == "greedy"
+    (trained.run / "search.yaml").write_text("search: {kind: beam, lm: lms/gone, lm_weight: 0.5}\n")
+    gone = " ".join(spelldown("evaluate", trained.run).stderr.split())
+    assert "lms/gone holds no language model" in gone
+    assert "search.yaml asks for it; --untuned passes that over" in gone
     (trained.run / "search.yaml").write_text("search: {kind: beam}\nspeller: {width: 8}\n")
     result = spelldown("evaluate", trained.run)
     assert result.exit_code == 1

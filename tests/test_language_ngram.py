@@ -160,7 +160,7 @@ def test_a_model_is_the_same_whatever_memory_it_is_counted_in(tmp_path: Path) ->
 def test_what_follows_any_text_adds_up_to_one_with_unknown_words(tmp_path: Path) -> None:
     course = Vocabulary.course()
     arpa = arpa_of(sentences(200), course, 5, tmp_path)
-    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: extra dev")
+    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm")
     oracle, model = kenlm.Model(str(arpa)), NGram.read(arpa, course.symbols)
     tokens, state = tokens_of(course.symbols), model.start(1, CPU)
     for place, symbol in enumerate([SOS, *course.encode("FOUR QXZ")]):
@@ -176,7 +176,7 @@ def test_what_follows_any_text_adds_up_to_one_with_unknown_words(tmp_path: Path)
 
 @pytest.mark.parametrize("pieces", [False, True], ids=["letters", "pieces"])
 def test_kenlm_finds_the_same_probabilities_in_our_file(tmp_path: Path, pieces: bool) -> None:
-    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: extra dev")
+    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm")
     texts = sentences(300)
     vocabulary = Vocabulary.of_pieces(texts, 30) if pieces else Vocabulary.course()
     arpa = arpa_of(texts, vocabulary, 4, tmp_path)
@@ -197,7 +197,7 @@ def test_symbols_that_arpa_cannot_hold_are_escaped_and_stay_apart(tmp_path: Path
     odd = Vocabulary.of_texts(["a\u00a0\u2581 \\é"])
     arpa = arpa_of(["a\u00a0a \u2581", "\\é a", "é\u00a0"], odd, 3, tmp_path)
     model, ids = NGram.read(arpa, odd.symbols), odd.encode("é\u00a0a \u2581")
-    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: extra dev")
+    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm")
     names = tokens_of(odd.symbols)
     wanted = [one[0] for one in kenlm.Model(str(arpa)).full_scores(" ".join(names[i] for i in ids))]
     assert log_probs(model, ids) == pytest.approx(wanted, abs=2e-5)
@@ -233,7 +233,7 @@ ngram 3=2
 
 
 def test_a_pruned_file_of_another_tool_is_read_as_kenlm_reads_it(tmp_path: Path) -> None:
-    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: extra dev")
+    kenlm: Any = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install kenlm")
     path = tmp_path / "pruned.arpa"
     path.write_text(PRUNED, encoding="utf-8")  # <s> a b without a b
     oracle, tokens = kenlm.Model(str(path)), tokens_of(ABC.symbols)
@@ -308,6 +308,7 @@ def broken(tmp_path: Path, before: str, after: str) -> str:
         ("\n\\end\\\n", "", "the file ends here, and \\end\\ was still to come"),
         ("-0.6\tb\t", "-0.6\tbee\t", "1 of its words are none of the recognizer's 7 symbols"),
         ("</s>", "<s>", "\\1-grams: has no </s>"),
+        ("-0.8\t\u2581", "-0.8\ta", "line 12: the n-gram 'a' is there for the second time"),
     ],
 )
 def test_a_broken_file_is_told_with_its_line(

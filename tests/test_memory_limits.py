@@ -42,8 +42,8 @@ def updater(guard):
     optimizer = build_optimizer(recognizer, SgdSettings(rate=0.1))
     return Updater(recognizer, optimizer, LossSettings(), 1.0, "float32", CPU, guard=guard)
 
-batch = batch_of(24, 1600, 9)
-batch = replace(batch, frames=torch.randn(24, 1600, 2))
+batch = batch_of(40, 1600, 9)
+batch = replace(batch, frames=torch.randn(40, 1600, 2))
 updater(None).update([batch_of(2, 90)], MANNER)  # libraries are read into memory
 held = _held()
 limit = held["RssAnon"] + held["RssFile"] + 64 * 2**20 + 66 * 2**20

@@ -90,6 +90,26 @@ def test_a_budget_of_updates_is_as_many_epochs_as_make_them(
     assert epochs == {"base-seed1": 10, "small-seed1": 5}
 
 
+def test_a_budget_of_updates_is_told_from_a_base_that_is_no_row(
+    tmp_path: Path, corpus: Path, folder: StudyFolder
+) -> None:
+    axes = {"batching.utterances": [3, 4]}
+    page = write_study(
+        tmp_path, corpus, rows={}, axes=axes, base_row=False, budget={"updates": 20}
+    )
+    planned = plan_study(read_study(page), folder)
+    assert [row.changes["training.epochs"][1] for row in planned.plan.rows] == [5, 7]
+
+
+def test_a_budget_of_updates_needs_to_know_how_many_an_epoch_has(
+    tmp_path: Path, corpus: Path, folder: StudyFolder
+) -> None:
+    page = write_study(tmp_path, corpus, shared={"batching.frames": "auto"}, budget={"updates": 9})
+    with pytest.raises(StudyError) as caught:
+        plan_study(read_study(page), folder)
+    assert "not known before training" in str(caught.value)
+
+
 def test_a_row_may_have_a_recipe_of_its_own_and_figures_of_others(
     write: Callable[..., Path], folder: StudyFolder, tmp_path: Path
 ) -> None:

@@ -208,6 +208,22 @@ def test_a_run_whose_recipe_cannot_be_written_is_a_failure_of_its_own(
     assert set(states(folder).values()) == {"failed"}
 
 
+def test_a_run_that_no_place_takes_is_a_failure_of_its_own(
+    study: Path, folder: StudyFolder
+) -> None:
+    class Full(FakePlace):
+        def submit(self, job: Job) -> Any:
+            if job.name == "b-seed1":
+                raise StudyError("the queue is full")
+            return super().submit(job)
+
+    runner = Runner(planned_in(study, folder), folder, Seen())
+    assert runner.run(Full({}, finishes))
+    assert states(folder) == {"a-seed1": "finished", "b-seed1": "failed", "c-seed1": "finished"}
+    failed = folder.read_outcome("b-seed1")
+    assert failed is not None and "the queue is full" in failed.reason
+
+
 def test_as_many_runs_go_side_by_side_as_there_is_room_for(work: Any) -> None:
     assert work(lanes=2)[1].most == 2
 

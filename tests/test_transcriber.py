@@ -55,7 +55,7 @@ class Counting(Recognizer):
         return super().listen(frames, lengths)
 
 
-def transcriber(frontend: Frontend | None = None, **limits: int) -> Transcriber:
+def transcriber(frontend: Frontend | None = None, **limits: Any) -> Transcriber:
     frontend = frontend or Frontend(ArraysFrontendSettings(width=4, deltas=1))
     search = GreedySettings(longest=20)
     recognizer = Counting(frontend.output_width)

@@ -120,7 +120,8 @@ def train_lm(
 ) -> None:
     """Make a language model of texts, of a corpus' transcripts, or of both.
 
-    Search asks it with `spelldown evaluate RUN --search beam --lm OUT`.
+    Search asks it with `spelldown evaluate RUN --search beam --lm OUT --lm-weight 0.4`; the weight
+    that fits best is found by `spelldown tune RUN --search beam --lm OUT`.
     """
     given = list(overrides or ())
     of_data = [one for one in given if one.startswith("data.")]
@@ -196,7 +197,7 @@ def _ngram(texts: "Texts", out: Path, order: int | None, memory: int | None, jso
             f"perplexity {page['perplexity']:.3f} a symbol on {page['judged_by']['sentences']:,} "
             "sentences that it has not learnt"
         )
-    say(f"next: spelldown evaluate RUN --search beam --lm {out}")
+    say(f"next: spelldown evaluate RUN --search beam --lm {out} --lm-weight 0.4")
 
 
 def _lstm(texts: "Texts", out: Path, overrides: list[str], json_: bool) -> None:
@@ -220,7 +221,7 @@ def _lstm(texts: "Texts", out: Path, overrides: list[str], json_: bool) -> None:
         print(json.dumps(read_page(out), ensure_ascii=False))
         return
     _tell(texts, about(texts))
-    console().print(f"next: spelldown evaluate RUN --search beam --lm {out}")
+    console().print(f"next: spelldown evaluate RUN --search beam --lm {out} --lm-weight 0.4")
 
 
 def _tell(texts: "Texts", page: dict[str, Any]) -> None:

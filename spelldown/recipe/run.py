@@ -9,7 +9,13 @@ from typing import Any
 from spelldown.data.checks import Problem
 from spelldown.data.frontend import Frontend
 from spelldown.data.vocabulary import Vocabulary
-from spelldown.errors import CheckpointError, RecipeError, RunError, SpelldownError
+from spelldown.errors import (
+    CheckpointError,
+    LanguageModelError,
+    RecipeError,
+    RunError,
+    SpelldownError,
+)
 from spelldown.recipe.estimate import with_budget
 from spelldown.recipe.language.pretraining import Pretraining, pretraining_of
 from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, remedies_in_use
@@ -253,12 +259,24 @@ def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -
     state = load_weights(folder.best, recognizer)
     recognizer.to(device_for(recipe.training.device)).eval()
     transcriber = Transcriber(
-        recognizer, Frontend(recipe.frontend), vocabulary, recipe.search, recipe.training.precision
+        recognizer,
+        Frontend(recipe.frontend),
+        vocabulary,
+        recipe.search,
+        recipe.training.precision,
+        lengths=recipe.batching.lengths,
     )
     epoch = int(state["epoch"])
     notes = notes_on_search(folder, epoch) if tuned else ()
     run = Run(folder, recipe, vocabulary, transcriber, epoch, state, notes)
-    make_ready(run, recipe.search)
+    try:
+        make_ready(run, recipe.search)
+    except LanguageModelError as error:
+        named = any(text.startswith(("search.lm=", "search.rescore_lm=")) for text in overrides)
+        if named or not (tuned and folder.search.is_file()):
+            raise
+        summary = f"{error.summary} ({folder.search} asks for it; --untuned passes that over)"
+        raise LanguageModelError(summary, error.problems) from None
     return run
 
 

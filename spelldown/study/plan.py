@@ -66,7 +66,7 @@ def plan_study(
     if check is None:
         trains = corpora_of(recipes.values())
         recipes = {n: resolving.updates(r, trains) for n, r in recipes.items()}
-        base = None if base is None else resolving.updates(base, trains)
+        base = resolving.alike(base, trains)
     else:
         check(recipes.values())
     plan = Plan(
@@ -106,10 +106,11 @@ def row_of(planned: Planned, name: str, choice: Choice) -> tuple[Row, Recipe]:
     """A row that comes of axes while the study runs. StudyError if it cannot be run."""
     resolving = Resolving(planned.study)
     one = _Wanted(name, choice=choice)
-    recipe = resolving.all([one])[name]
+    recipe, base = resolving.all([one])[name], resolving.base()
     if planned.study.settings.budget.updates:
-        recipe = resolving.updates(recipe, corpora_of([recipe]))
-    return _row(one, resolving.base(), recipe), recipe
+        trains = corpora_of([recipe])
+        recipe, base = resolving.updates(recipe, trains), resolving.alike(base, trains)
+    return _row(one, base, recipe), recipe
 
 
 def identity_of(recipe: Recipe, minutes: float | None = None) -> str:
@@ -220,11 +221,28 @@ class Resolving:
         for path, value in changes.items():
             change(page, path, value, ROOT, self.study.written(*keys, path))
 
+    def alike(self, base: Recipe | None, trains: Mapping[str, Batches]) -> Recipe | None:
+        """The recipe that rows are told from, trained for as many updates; its corpus is read if no
+        row has it."""
+        if base is None or self.study.settings.budget.updates is None:
+            return base
+        known = _corpus_of(base) in trains
+        return self.updates(base, trains if known else corpora_of([base]))
+
     def updates(self, recipe: Recipe, trains: Mapping[str, Batches]) -> Recipe:
         """The recipe with as many epochs as the budget's updates make, if it counts those."""
         budget = self.study.settings.budget.updates
         if budget is None:
             return recipe
+        if recipe.batching.frames == "auto":
+            where = self.study.written("budget", "updates")
+            raise StudyError(
+                f"{self.study.path} cannot be studied",
+                [
+                    f"budget.updates: {where}: how many updates an epoch has is not known before "
+                    "training where batching.frames is auto; state either, or budget.epochs"
+                ],
+            )
         batches = trains[_corpus_of(recipe)].count(1)
         each = -(-batches // recipe.optimizer.accumulate)
         epochs = max(1, round(budget / each))

@@ -2,13 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from spelldown.data.vocabulary import PAD
+
+Lengths = Literal["real", "padded"]
+"""What a recognizer is told: how long each utterance is, or how long all are with their padding."""
+
+
+def told(lengths: Tensor, as_told: Lengths) -> Tensor:
+    """The lengths (B,) that a recognizer is told of utterances padded to the longest of them."""
+    return lengths if as_told == "real" else lengths.max().expand(len(lengths)).clone()
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class Example:
 class Batch:
     """Utterances padded to the longest of them.
 
-    frames (B, T, F) float32, zeros after each utterance's `lengths` (B,) int64. symbols (B, L)
+    frames (B, T, F) float32, zeros after each utterance's `lengths` (B,) int64, or sooner where
+    lengths are told `padded`. symbols (B, L)
     int64: `<sos> y1 .. yn <eos> <pad> ..`; `symbol_lengths` (B,) int64 count `<sos>` and `<eos>`.
     Symbols, their lengths and texts are None unless every utterance has a transcript.
     """
@@ -41,15 +50,15 @@ class Batch:
     texts: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Self:
-        """The batch of these utterances, in their order."""
+    def of(cls, examples: Sequence[Example], lengths: Lengths = "real") -> Self:
+        """The batch of these utterances, in their order; `lengths` as they are to be told."""
         symbols = [e.symbols for e in examples if e.symbols is not None]
         texts = tuple(e.text for e in examples if e.text is not None)
         spelled = len(symbols) == len(texts) == len(examples)
         return cls(
             ids=tuple(e.id for e in examples),
             frames=pad_sequence([e.frames for e in examples], batch_first=True),
-            lengths=torch.tensor([len(e.frames) for e in examples]),
+            lengths=told(torch.tensor([len(e.frames) for e in examples]), lengths),
             symbols=pad_sequence(symbols, True, PAD) if spelled else None,
             symbol_lengths=torch.tensor([len(s) for s in symbols]) if spelled else None,
             texts=texts if spelled else None,

@@ -316,9 +316,12 @@ def _page(found: Tuned) -> str:
     """The run's search.yaml: the whole section, and where it comes from."""
     judge, scores = found.asked.judge, found.after.scores
     before, after = (getattr(one.scores, judge) for one in (found.before, found.after))
-    section = yaml.safe_dump(
-        {"search": found.search.model_dump(mode="json")}, sort_keys=False, allow_unicode=True
-    )
+    search = found.search.model_dump(mode="json")
+    # Whole paths: the run is used from other folders than the one that it was tuned in.
+    wholly = {
+        key: str(Path(search[key]).absolute()) for key in ("lm", "rescore_lm") if search.get(key)
+    }
+    section = yaml.safe_dump({"search": search | wholly}, sort_keys=False, allow_unicode=True)
     return (
         f"# Found by `spelldown tune` on {datetime.now(UTC):%Y-%m-%d}: {judge} {after:.4f} on\n"
         f"# {found.part} ({scores.utterances} utterances), and {before:.4f} by the recipe's own "

@@ -13,6 +13,7 @@
 import gzip
 import math
 import re
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from spelldown.search.language.tokens import BEGIN, END, UNKNOWN, tokens_of
 from spelldown.writing import to_disk
 
 NEVER = -99.0  # what ARPA files write for the logarithm of 0
-UNKNOWN_MISSING = -100.0  # kenlm's, for what a file without <unk> does not have
+UNKNOWN_MISSING = -100.0  # kenlm's, for what a file without <unk> does not have; the least there is
 BLOCK = 1 << 16  # n-grams written at once
 SHOWN = 8
 
@@ -102,7 +103,7 @@ def read_arpa(path: Path, symbols: Sequence[str]) -> Arpa:
             return _Reader(path, file, tokens, symbols).read()
     except UnicodeDecodeError as error:
         raise LanguageModelError(f"{path}: not a text in UTF-8: {error}") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:  # the last two: a gzipped file that is damaged
         reason = getattr(error, "strerror", None) or error
         raise LanguageModelError(f"{path}: cannot be read: {reason}") from None
 
@@ -123,6 +124,7 @@ class _Reader:
         self.lines = iter(file)
         self.number = 0
         self.unknown = UNKNOWN_MISSING
+        self.skipped: list[int] = []  # lines of this section that hold <unk>
 
     def read(self) -> Arpa:
         counts = self._header()
@@ -169,7 +171,7 @@ class _Reader:
         line = self._next(title)
         if line != title:
             raise self._error(f"{title} expected, found {line!r}")
-        first = self.number + 1
+        first, self.skipped = self.number + 1, []
         words, numbers = array("I"), array("d")
         found = self._entries(length, words, numbers)
         if found != count:
@@ -202,7 +204,9 @@ class _Reader:
                 numbers.append(backoff)
             elif length == 1 and parts[1] in (UNKNOWN, UNKNOWN.upper()):
                 self.unknown = log_prob
+                self.skipped.append(self.number)
             else:
+                self.skipped.append(self.number)
                 for word in parts[1 : length + 1]:
                     if word not in self.tokens and word not in (UNKNOWN, UNKNOWN.upper()):
                         foreign.setdefault(word, self.number)
@@ -220,7 +224,8 @@ class _Reader:
                 pass
             else:
                 if log_prob <= 1e-6 and backoff < math.inf:  # nan is neither
-                    return min(log_prob, 0.0), backoff
+                    # Minus infinity, which some tools write: nothing could follow any more.
+                    return min(max(log_prob, UNKNOWN_MISSING), 0.0), max(backoff, UNKNOWN_MISSING)
                 raise self._error(
                     "the logarithm of a probability, at most 0, and of a backoff expected, found "
                     f"{line.strip()!r}"
@@ -271,6 +276,8 @@ class _Reader:
         if len(twice) == 0:
             return
         self.number = first + int(max(order[twice[0]], order[twice[0] + 1]))
+        for line in self.skipped:
+            self.number += line <= self.number
         names = {number: token for token, number in self.tokens.items()}
         ngram = " ".join(names[number] for number in rows[twice[0]].tolist())
         raise self._error(f"the n-gram {ngram!r} is there for the second time")

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from spelldown.data.checks import read_array
 from spelldown.data.frontend import SECONDS_PER_FRAME, Frontend
+from spelldown.data.loading.batch import Lengths, told
 from spelldown.data.recordings import read_audio
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError, SpelldownError
@@ -61,6 +62,7 @@ class Transcriber:
 
     The recognizer is put into evaluation mode each time. `batch_frames` and `batch_utterances`
     bound a batch: padded frames, utterances; an utterance longer than that is a batch by itself.
+    `lengths`: what the recognizer is told of each, as it was trained (`batching.lengths`).
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class Transcriber:
         *,
         batch_frames: int = BATCH_FRAMES,
         batch_utterances: int = BATCH_UTTERANCES,
+        lengths: Lengths = "real",
     ) -> None:
         self.recognizer, self.frontend, self.vocabulary = recognizer, frontend, vocabulary
         self.search, self.precision = search or GreedySettings(), precision
         self.batch_frames, self.batch_utterances = batch_frames, batch_utterances
+        self.lengths: Lengths = lengths
         self.seconds_per_frame = recognizer.listener.reduction * SECONDS_PER_FRAME
         self._language_models: dict[str, LanguageModel] = {}
 
@@ -230,7 +234,7 @@ class Transcriber:
         lengths = torch.tensor([len(one) for one in frames], device=device)
         padded = pad_sequence(list(frames), batch_first=True).to(device)
         with autocast(device, self.precision):
-            return self.recognizer.listen(padded, lengths)
+            return self.recognizer.listen(padded, told(lengths, self.lengths))
 
     @torch.inference_mode()
     def _spell(

@@ -151,7 +151,7 @@ class Runner:
                     gpus=0 if recipe.training.device == "cpu" else 1,
                 )
             )
-        except OSError as error:
+        except (OSError, StudyError) as error:  # other runs may be taken, and those under way go on
             self._set(name, self.outcomes[name].now("failed", f"it could not be started: {error}"))
             return
         self.running[name], self.since[name] = handle, time.monotonic()

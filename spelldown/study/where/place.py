@@ -73,7 +73,7 @@ class Place(Protocol):
         A place with a queue of its own may always answer with a large number."""
 
     def submit(self, job: Job) -> Handle:
-        """Starts a job. Raises StudyError if the place cannot be used at all."""
+        """Starts a job. Raises StudyError if the place does not take it."""
 
     def __enter__(self) -> Self: ...
 

@@ -47,7 +47,9 @@ class BeamSettings(LimitSettings):
     )
     ilm_weight: float = Field(0.0, ge=0, le=10, description="of what is taken off for it")
     loops: int | None = Field(
-        None, ge=2, description="the same symbols this often in a row are a loop; null for any"
+        None,
+        ge=2,
+        description="symbols repeated more often than this in a row are a loop; null for none",
     )
 
     @model_validator(mode="after")
