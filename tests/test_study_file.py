@@ -94,11 +94,19 @@ def test_a_budget_of_updates_is_told_from_a_base_that_is_no_row(
     tmp_path: Path, corpus: Path, folder: StudyFolder
 ) -> None:
     axes = {"batching.utterances": [3, 4]}
-    page = write_study(
-        tmp_path, corpus, rows={}, axes=axes, base_row=False, budget={"updates": 20}
-    )
+    page = write_study(tmp_path, corpus, rows={}, axes=axes, base_row=False, budget={"updates": 20})
     planned = plan_study(read_study(page), folder)
     assert [row.changes["training.epochs"][1] for row in planned.plan.rows] == [5, 7]
+
+
+def test_a_row_that_takes_the_bases_name_is_refused(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    rows = {"base": {"changes": {"speller.width": 24}}}
+    with pytest.raises(StudyError) as caught:
+        planned_in(write(rows=rows), folder)
+    assert "give yours another name" in str(caught.value)
+    assert names(write(rows=rows, base_row=False), folder) == ["base"]
 
 
 def test_a_budget_of_updates_needs_to_know_how_many_an_epoch_has(

@@ -217,8 +217,8 @@ def test_a_run_that_no_place_takes_is_a_failure_of_its_own(
                 raise StudyError("the queue is full")
             return super().submit(job)
 
-    runner = Runner(planned_in(study, folder), folder, Seen())
-    assert runner.run(Full({}, finishes))
+    runner, place = Runner(planned_in(study, folder), folder, Seen()), Full({}, finishes)
+    assert runner.run(place)
     assert states(folder) == {"a-seed1": "finished", "b-seed1": "failed", "c-seed1": "finished"}
     failed = folder.read_outcome("b-seed1")
     assert failed is not None and "the queue is full" in failed.reason
@@ -256,6 +256,16 @@ def test_a_study_is_not_begun_over_another_and_says_how_to_go_on(
     hold_new(folder)
     work(b=[fails])
     with pytest.raises(StudyError, match=r"2 of 3 runs finished.*--resume"):
+        hold_new(folder)
+
+
+def test_a_study_that_was_killed_before_its_plan_can_be_begun_again(folder: StudyFolder) -> None:
+    folder.path.mkdir(parents=True)
+    for left in (folder.lock, folder.settings, folder.log):
+        left.touch()
+    hold_new(folder)
+    (folder.path / "thesis.tex").touch()
+    with pytest.raises(StudyError, match="not an empty folder"):
         hold_new(folder)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,12 @@ def test_batches_hold_like_lengths_within_both_limits() -> None:
     made = transcriber(batch_frames=120, batch_utterances=3)
     list(made.transcribe(items(*LENGTHS)))
     assert batches_of(made) == [[200], [90], [55, 30], [30, 12, 8], [7, 1]]
+
+
+def test_a_recognizer_trained_without_masks_is_used_without_masks() -> None:
+    made = transcriber(batch_frames=120, batch_utterances=3, lengths="padded")
+    list(made.transcribe(items(*LENGTHS)))
+    assert batches_of(made) == [[200], [90], [55, 55], [30, 30, 30], [7, 7]]
 
 
 def test_any_number_is_transcribed_a_pool_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """A study so small that a run of it takes a moment, for tests."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -68,7 +68,7 @@ class FakePlace:
         self.open: list[FakeHandle] = []
         self.most = 0  # side by side
 
-    def __enter__(self) -> "FakePlace":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *problem: object) -> None:

@@ -56,8 +56,7 @@ class BatchingSettings(Settings):
     """How utterances are put together. A batch closes at whichever limit comes first.
 
     frames: padded frames a batch, utterances times the longest; an utterance longer than that
-        makes a batch of its own. `auto` is the most that fits into memory (training.memory), found
-        before training begins.
+        makes a batch of its own. `auto`: the most that fits into training.memory, found before.
     utterances: utterances a batch.
     shortest_first_epochs: so many first epochs run from the shortest batch to the longest; later
         ones in a drawn order.
@@ -65,9 +64,8 @@ class BatchingSettings(Settings):
         allow, within reason: a training part of few utterances keeps more. 1 fills every batch.
     jitter: lengths count up to this share more or less in sorting, by chance, so that batches
         differ from epoch to epoch. It costs about as much padding.
-    lengths: what the recognizer is told of each utterance, in training as in use: its `real`
-        length, or that of the `padded` batch, so that nothing masks padding. That is the seed's
-        fault, there to be studied: what is spelled then depends on the company in the batch.
+    lengths: what the recognizer is told of each utterance: its `real` length; or `padded`, that of
+        its batch, so that nothing masks padding: the seed's fault, to be studied.
     workers: processes that prepare batches; 0 prepares them in the training process.
     ahead: batches made in advance, by each worker, or by a thread where there are none; 0 makes
         each when it is asked for.
@@ -117,8 +115,7 @@ class Batches:
     ) -> None:
         self.settings, self.seed, self.training = settings, seed, training
         self.frontend, self.vocabulary, self.cached = frontend, vocabulary, cached
-        self.augment = augment if training else None
-        self.added, self.pinned = tuple(added), pinned
+        self.augment, self.added, self.pinned = augment if training else None, tuple(added), pinned
         self._cuts = list(cuts)
         self.own = len(self._cuts)
         if not self._cuts:

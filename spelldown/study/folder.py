@@ -140,6 +140,7 @@ class StudyFolder:
         self.settings = self.path / "study.yaml"
         self.plan = self.path / "plan.json"
         self.log = self.path / "study.log"
+        self.trials = self.path / "trials.log"
         self.rows = self.path / "rows"
         self.lock = self.path / ".lock"
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -61,6 +60,12 @@ def plan_study(
     recipes = resolving.all(wanted)
     base = resolving.base()
     if base is not None and not _is_a_row(base, recipes, study) and study.settings.base_row:
+        if BASE in recipes:
+            raise _refused(
+                study,
+                f"rows: {BASE}: is what the recipe itself is called as a row; give yours another "
+                "name, or set base_row: false",
+            )
         wanted.insert(0, _Wanted(BASE))
         recipes = {BASE: base, **recipes}
     if check is None:
@@ -236,12 +241,10 @@ class Resolving:
             return recipe
         if recipe.batching.frames == "auto":
             where = self.study.written("budget", "updates")
-            raise StudyError(
-                f"{self.study.path} cannot be studied",
-                [
-                    f"budget.updates: {where}: how many updates an epoch has is not known before "
-                    "training where batching.frames is auto; state either, or budget.epochs"
-                ],
+            raise _refused(
+                self.study,
+                f"budget.updates: {where}: how many updates an epoch has is not known before "
+                "training where batching.frames is auto; state either, or budget.epochs",
             )
         batches = trains[_corpus_of(recipe)].count(1)
         each = -(-batches // recipe.optimizer.accumulate)
@@ -289,14 +292,12 @@ def _of_axes(study: Study) -> list[_Wanted]:
     try:
         choices = combinations(axes, explore)
     except ValueError as error:
-        raise StudyError(f"{study.path} cannot be studied", [str(error)]) from None
+        raise _refused(study, str(error)) from None
     wanted = {choice.name: _Wanted(choice.name, choice=choice) for choice in choices}
     taken = [name for name in wanted if name in study.settings.rows]
     if taken:
-        raise StudyError(
-            f"{study.path} cannot be studied",
-            [f"rows: {name}: the axes make a row of that name, too" for name in taken],
-        )
+        told = [f"rows: {name}: the axes make a row of that name, too" for name in taken]
+        raise _refused(study, *told)
     return list(wanted.values())
 
 
@@ -322,13 +323,15 @@ def _compared(study: Study, base: Recipe | None, recipes: Mapping[str, Recipe]) 
     if asked is not None:
         if asked not in recipes:
             where = study.written("compare_with")
-            raise StudyError(
-                f"{study.path} cannot be studied",
-                [f"compare_with: there is no row {asked!r} ({where}); rows: {', '.join(recipes)}"],
-            )
+            there = f"there is no row {asked!r} ({where}); rows: {', '.join(recipes)}"
+            raise _refused(study, f"compare_with: {there}")
         return asked
     same = [name for name, recipe in recipes.items() if base and not differences(base, recipe)]
     return same[0] if same else None
+
+
+def _refused(study: Study, *problems: str) -> StudyError:
+    return StudyError(f"{study.path} cannot be studied", problems)
 
 
 def _rows_told(rows: Sequence[str], all_rows: int) -> str:
@@ -340,11 +343,7 @@ def _rows_told(rows: Sequence[str], all_rows: int) -> str:
 def _free_name(wish: str, folder: StudyFolder, taken: Mapping[str, str]) -> str:
     wish = folder_name(wish)
     name, number = wish, 1
-    while name in taken or _is_used(folder.rows / name):
+    while name in taken or any((folder.rows / name).glob("*")):
         number += 1
         name = f"{wish}-{number}"
     return name
-
-
-def _is_used(path: Path) -> bool:
-    return path.exists() and any(path.iterdir())

@@ -55,7 +55,7 @@ class Trials:
         from optuna.storages.journal import JournalFileBackend
 
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(self.folder.path / "trials.log")))
+        storage = JournalStorage(JournalFileBackend(str(self.folder.trials)))
         name = self.planned.plan.name
         known = {summary.study_name for summary in self.optuna.get_all_study_summaries(storage)}
         done = len(self.optuna.load_study(study_name=name, storage=storage).trials) if (

@@ -286,7 +286,7 @@ def alone(folder: StudyFolder) -> Iterator[None]:
 def hold_new(folder: StudyFolder) -> None:
     """Raises StudyError if there is a study in the folder, which is then to be resumed."""
     if not folder.plan.exists():
-        if folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        if folder.path.exists() and (not folder.path.is_dir() or _holds_other(folder)):
             raise StudyError(f"{folder} is not an empty folder; choose another one with --into")
         return
     plan, known = folder.read_plan(), folder.known()
@@ -295,3 +295,10 @@ def hold_new(folder: StudyFolder) -> None:
         f"{folder} has this study already, {over} of {len(plan.runs)} runs finished. To do what is "
         "missing: --resume; or choose another folder with --into"
     )
+
+
+def _holds_other(folder: StudyFolder) -> bool:
+    """Whether there is more in a folder than what a study leaves that ended before its plan."""
+    ours = {folder.lock.name, folder.log.name, folder.settings.name, folder.trials.name}
+    there = (path.name for path in folder.path.iterdir())
+    return any(name not in ours and not name.endswith(".partial") for name in there)
