@@ -94,7 +94,8 @@ def test_memory_that_runs_out_in_the_midst_of_a_backward_pass_leaves_no_gradient
 ) -> None:
     batches = list(batches_of(corpus, "train").epoch(1))[:2]
     _, whole, _ = exact_update(batches, 99, monkeypatch)
-    backward, calls = torch.Tensor.backward, 0
+    backward: Any = torch.Tensor.backward
+    calls = 0
 
     def once(self: torch.Tensor, *arguments: Any) -> None:
         nonlocal calls
@@ -118,7 +119,7 @@ def test_a_step_in_which_memory_runs_out_is_made_whole_or_not_at_all(
     def weights(breaking: bool) -> list[torch.Tensor]:
         torch.manual_seed(1)
         model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
-        settings: Any = SgdSettings() if kind == "sgd" else AdamSettings(kind=kind)  # type: ignore[arg-type]
+        settings: Any = SgdSettings() if kind == "sgd" else AdamSettings(kind=kind)
         optimizer, guard = build_optimizer(model, settings), Guard(CPU)
         for number in range(updates + 1):
             model.zero_grad()

@@ -10,8 +10,15 @@ import soundfile
 from tiny_sound import RATE, Hearing, Samples, bursts, hearing_transcriber, write_sound
 
 from spelldown.data.frontend import ArraysFrontendSettings, Frontend
-from spelldown.search.search import GreedySettings
-from spelldown.search.transcribing.joined import AHEAD, Heard, Source, heard, seconds_of
+from spelldown.search.search import BeamSettings, GreedySettings
+from spelldown.search.transcribing.joined import (
+    AHEAD,
+    Heard,
+    Source,
+    heard,
+    limited_by_seconds,
+    seconds_of,
+)
 from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
 from spelldown.search.transcribing.transcriber import Transcriber
 from spelldown.search.transcribing.transcript import Item, Transcript
@@ -55,7 +62,7 @@ def test_a_short_recording_is_its_speech_as_a_transcriber_spells_it(tmp_path: Pa
     assert between.segments[0].end == pytest.approx(5.0, abs=0.03)
 
 
-def test_search_is_limited_by_seconds_alone_but_not_in_evaluation(long: Path) -> None:
+def test_search_islimited_by_seconds_alone_but_not_in_evaluation(long: Path) -> None:
     made = hearing_transcriber()
     made.search = GreedySettings(longest=3, longest_per_second=10)
     (found,) = transcribed(long, made=made)
@@ -68,6 +75,12 @@ def test_search_is_limited_by_seconds_alone_but_not_in_evaluation(long: Path) ->
     (found,) = transcribed(long, made=made)
     assert max(len(one.text) for one in found.segments) <= 3
     assert [one for one in found.segments if not one.ended] == [*found.endless]
+
+
+def test_a_beam_takes_no_more_steps_than_the_longest_segment_has_though_a_file_is_uncut() -> None:
+    beam = BeamSettings(longest=3, longest_per_second=10)
+    assert limited_by_seconds(beam, segment=4.0).longest == 40
+    assert limited_by_seconds(beam.model_copy(update={"longest": 50}), 4.0).longest == 50
 
 
 def test_one_channel_is_heard_where_it_is_asked_for(tmp_path: Path) -> None:

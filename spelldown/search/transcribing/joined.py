@@ -4,6 +4,7 @@ The segments of all recordings go through one Transcriber, so that short files a
 long ones fill batches together. Only a few batches are read ahead.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ import numpy
 
 from spelldown.data.frontend import SECONDS_PER_FRAME, ArraysFrontendSettings
 from spelldown.errors import AudioError, SpelldownError
+from spelldown.search.search import GreedySettings, SearchSettings
 from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
 from spelldown.search.transcribing.sound.streams import Recording, Samples
 from spelldown.search.transcribing.transcriber import Transcriber
@@ -137,9 +139,7 @@ def heard(
     `incomplete`; the rest goes on. Search is limited by seconds of speech alone where the recipe
     has such a limit: how many symbols its own sentences have says nothing about other recordings.
     """
-    search = transcriber.search
-    if search.longest_per_second is not None:
-        search = search.model_copy(update={"longest": UNLIMITED})
+    search = limited_by_seconds(transcriber.search, settings.longest)
     reader = _Reader(transcriber, sources, settings)
     results = transcriber.transcribe(reader.items(), times=True, pool_batches=AHEAD, search=search)
     for result in results:
@@ -149,6 +149,21 @@ def heard(
         part.told = end
         yield from reader.finished(progress)
     yield from reader.finished(progress)
+
+
+def limited_by_seconds(search: SearchSettings, segment: float) -> SearchSettings:
+    """The search with no limit but its own by the second, for segments of at most so many seconds.
+
+    Frames in files are not cut into segments. Greedy search spells them to any length; a beam,
+    which keeps what each hypothesis attended to, would fill the memory with ten minutes of silence,
+    and gets as many steps as the longest segment.
+    """
+    by_second = search.longest_per_second
+    if by_second is None:
+        return search
+    greedy = isinstance(search, GreedySettings)
+    longest = UNLIMITED if greedy else max(search.longest, math.ceil(by_second * segment))
+    return search.model_copy(update={"longest": longest})
 
 
 class _Part:
