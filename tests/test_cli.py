@@ -546,19 +546,22 @@ def test_the_tours_journey_can_be_walked(
     assert re.search(r"attention +\(\d+, 1, \d+, \d+\)", said)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tour.md", "docs/speech.md", "CONTRIBUTING.md"])
+PAGES = ["README.md", "docs/speech.md", "docs/search.md", "docs/studies.md"]  # for users
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/tour.md", "docs/results.md", "CONTRIBUTING.md"])
 def test_every_file_that_a_page_points_to_is_there(page: str) -> None:
     text = (SOURCE / page).read_text()
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
-    assert links or page in ("CONTRIBUTING.md", "docs/speech.md")
+    assert links or page in ("CONTRIBUTING.md", "docs/speech.md", "docs/search.md")
     for link in links:
         assert (SOURCE / page).parent.joinpath(link).exists(), f"{page} points to {link}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/speech.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_on_a_page_is_one_that_there_is(page: str) -> None:
     text = (SOURCE / page).read_text()
-    commands = re.findall(r"^spelldown (prepare [\w-]+|\w+)(.*)$", text, re.MULTILINE)
+    commands = re.findall(r"^spelldown (prepare [\w-]+|[\w-]+)(.*)$", text, re.MULTILINE)
     assert len(commands) > 5
     different = {command for command, _ in commands}
     help_of = {command: spelldown(*command.split(), "--help") for command in different}
