@@ -1,4 +1,4 @@
-"""What a run came to, to be compared bit for bit with another."""
+"""Runs that are killed, and what a run came to, to be compared bit for bit with another."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,25 @@ import torch
 
 from spelldown.training.run.checkpoint import load_checkpoint
 from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import Silent
 
 TIMES = {"seconds", "utterances_per_second", "frames_per_second", "waiting_share", "memory"}
+
+
+class Killed(BaseException):
+    """Not an Exception, so that nothing on the way takes it for an error of the run."""
+
+
+class KillsAfter(Silent):
+    """Ends training without a farewell, after so many updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.left = updates
+
+    def updated(self, done: int, utterances: int, loss: float) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
 
 
 def outcome(run: Path) -> dict[str, Any]:

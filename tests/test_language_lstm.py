@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_outcome import outcome
+from run_outcome import Killed, KillsAfter, outcome
 
 from spelldown.data.loading.texts import TextBatches, TextBatchingSettings
 from spelldown.data.vocabulary import EOS, PAD, SOS, Vocabulary
@@ -147,20 +147,6 @@ def test_its_progress_is_told_with_perplexity_and_the_time_left(tmp_path: Path) 
     train(tmp_path / "lm", tracker=PlainLines(lines.append))
     assert lines[0].startswith("train: 60 sentences") and "0.01 million weights" in lines[2]
     assert "perplexity" in lines[3] and "left)" in lines[4] and "CER" not in lines[3]
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillsAfter(Silent):
-    def __init__(self, updates: int) -> None:
-        self.left = updates
-
-    def updated(self, done: int, utterances: int, loss: float) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
 
 
 REMEMBERING = {

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_outcome import outcome
+from run_outcome import Killed, KillsAfter, outcome
 from tiny_run import batches_of, tiny_learning, tiny_recognizer, tiny_trainer
 from toy_corpus import write_corpus
 
@@ -23,7 +23,6 @@ from spelldown.training.guard.fits import Fits, Lesson
 from spelldown.training.guard.guard import Guard
 from spelldown.training.learning.loss import LossSettings
 from spelldown.training.learning.optimizer import AdamSettings, SgdSettings, build_optimizer
-from spelldown.training.run.tracking import Silent
 from spelldown.training.update import Manner, Update, Updater
 from spelldown.training.validation import Validation
 
@@ -251,20 +250,6 @@ def test_a_lesson_counts_from_the_update_on_that_taught_it() -> None:
     for update, most in ((6, None), (7, 4), (8, 4)):
         fits.now = (update, 0)
         assert fits.most(100, "training") == most
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillsAfter(Silent):
-    def __init__(self, updates: int) -> None:
-        self.left = updates
-
-    def updated(self, done: int, utterances: int, loss: float) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
 
 
 def test_a_run_short_of_memory_and_killed_ends_as_the_unbroken_one_and_never_fails_twice(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from run_outcome import outcome
+from run_outcome import Killed, KillsAfter, outcome
 from toy_corpus import write_corpus
 
 from spelldown.errors import DataError, RecipeError
@@ -50,20 +50,6 @@ def recipe_of(folder: Path, corpus: Path, *overrides: str, **pretraining: Any) -
 
 def speller_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
     return build_recognizer(recipe, 31).speller.state_dict()
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillsAfter(Silent):
-    def __init__(self, updates: int) -> None:
-        self.left = updates
-
-    def updated(self, done: int, utterances: int, loss: float) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
 
 
 def beginnings(run: Path) -> dict[str, torch.Tensor]:

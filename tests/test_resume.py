@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from run_outcome import outcome
+from run_outcome import Killed, KillsAfter, outcome
 from tiny_run import tiny_learning, tiny_trainer, train_to_the_end
 from toy_corpus import write_corpus
 
@@ -26,20 +26,6 @@ OFTEN = {"checkpoint_minutes": 0}  # after every update
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("resume") / "corpus")
-
-
-class Killed(BaseException):
-    pass
-
-
-class KillsAfter(Silent):
-    def __init__(self, updates: int) -> None:
-        self.left = updates
-
-    def updated(self, done: int, utterances: int, loss: float) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
 
 
 REMEMBERING = {
