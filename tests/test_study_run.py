@@ -125,11 +125,11 @@ def test_a_failed_run_goes_on_from_its_checkpoint_and_is_scored_anew(
 
 
 def test_a_budget_of_minutes_ends_a_run(planned: Any) -> None:
-    folder, run = planned("training.epochs=5000", "training.patience=null", minutes=0.01)
+    folder, run = planned("training.epochs=5000", "training.patience=null", minutes=0.05)
     assert run.work() == 0
     outcome = folder.read_outcome("base-seed1")
     assert outcome.state == "finished" and 1 <= outcome.epochs < 5000
-    assert outcome.reason.startswith("the budget of 0.01 minutes was used up after")
+    assert outcome.reason.startswith("the budget of 0.05 minutes was used up after")
 
 
 def test_how_a_run_ended_is_told_in_the_studys_words(tmp_path: Path) -> None:
