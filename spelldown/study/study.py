@@ -17,7 +17,7 @@ from pydantic import Field
 from spelldown.errors import RecipeError, StudyError
 from spelldown.recipe.reading.checking import check_sections
 from spelldown.recipe.reading.overrides import override
-from spelldown.recipe.reading.page import COMMAND_LINE, Page, Problem, read_page
+from spelldown.recipe.reading.page import COMMAND_LINE, Page, Problem, pages_nearby, read_page
 from spelldown.recipe.reading.places import nearest, place_of_model
 from spelldown.recipe.recipe import NAME
 from spelldown.settings import Settings
@@ -139,7 +139,7 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     if not path.is_file():
-        raise StudyError(f"no study at {path}{_meant(path)}")
+        raise StudyError(f"no study at {path}{pages_nearby(path, 'studies')}")
     try:
         page = read_page(path, ROOT)
     except RecipeError as error:
@@ -182,17 +182,6 @@ def _first(text: str) -> str:
 def _name(path: Path) -> str:
     name = path.resolve().stem
     return name if name[0].isalnum() else f"study-{name}"
-
-
-def _meant(path: Path) -> str:
-    folder = path if path.is_dir() else path.parent
-    if not folder.is_dir():
-        return f": there is no folder {folder}"
-    pages = sorted(each.name for each in folder.glob("*.yaml"))
-    close = nearest(path.name, pages, at_least=70)
-    if close is not None:
-        return f"; did you mean {folder / close}?"
-    return f"; studies there: {', '.join(pages)}" if pages else ""
 
 
 def _impossible(settings: StudySettings) -> list[Problem]:

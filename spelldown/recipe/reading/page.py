@@ -86,7 +86,7 @@ def _read_chain(path: Path, place: Place, above: tuple[Path, ...]) -> Page:
         names = " -> ".join(str(each) for each in (*chain, below))
         raise RecipeError(f"{where}: the pages are each other's base: {names}")
     if not below.is_file():
-        raise RecipeError(f"{where}: base: no page at {below}{_meant(below)}")
+        raise RecipeError(f"{where}: base: no page at {below}{pages_nearby(below, 'recipes')}")
     return merged(_read_chain(below, place, chain), page, place)
 
 
@@ -94,7 +94,7 @@ def _read_file(path: Path) -> Page:
     try:
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise RecipeError(f"no recipe at {path}{_meant(path)}") from None
+        raise RecipeError(f"no recipe at {path}{pages_nearby(path, 'recipes')}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text: {error}") from None
     value, page = _parse(text, str(path))
@@ -106,7 +106,8 @@ def _read_file(path: Path) -> Page:
     return page
 
 
-def _meant(path: Path) -> str:
+def pages_nearby(path: Path, kind: str) -> str:
+    """What page may be meant where there is none at `path`; `kind`: of pages, such as recipes."""
     folder = path if path.is_dir() else path.parent
     if not folder.is_dir():
         return f": there is no folder {folder}"
@@ -114,7 +115,7 @@ def _meant(path: Path) -> str:
     close = nearest(path.name, pages, at_least=70)
     if close is not None:
         return f"; did you mean {folder / close}?"
-    return f"; recipes there: {', '.join(pages)}" if pages else ""
+    return f"; {kind} there: {', '.join(pages)}" if pages else ""
 
 
 def _described(value: Any) -> str:
