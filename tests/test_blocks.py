@@ -14,18 +14,21 @@ from spelldown.model.listening.block import Block
 from spelldown.model.listening.blocks import (
     BiLSTMSettings,
     BlockSettings,
+    Conv2dSettings,
     ConvSettings,
     MobileSettings,
     PyramidSettings,
     TransformerSettings,
 )
 from spelldown.model.listening.convolution import _Convolution
+from spelldown.model.listening.image import Conv2d
 from spelldown.model.listening.listener import Listener, ListenerSettings
 from spelldown.model.listening.normalisation import BatchNorm
 
 WIDTH = 6
 SMALL: dict[str, dict[str, object]] = {
     "conv": dict(widths=(8, 4), stride=(2, 1), dropout=0.0),
+    "conv2d": dict(width=8, maps=(4, 3), stride=(2, 1), copies=2, dropout=0.0),
     "mobile": dict(width=8, stem=4, stages=((1, 4, 1, 1), (2, 4, 2, 2)), norm="layer"),
     "bilstm": dict(width=4, layers=2, dropout=0.0),
     "pyramid": dict(width=4, layers=2, dropout=0.0),
@@ -222,6 +225,29 @@ def test_dropout_after_the_block_leaves_the_layers_within_alone() -> None:
     torch.testing.assert_close(output[kept], 2 * whole(frames, lengths)[0][kept])
 
 
+def test_an_image_of_bands_is_convolved_as_torch_convolves_it() -> None:
+    block = Conv2dSettings(width=5, maps=(3,), stride=2, band_stride=3, norm="none").build(WIDTH)
+    assert isinstance(block, Conv2d)
+    frames = torch.randn(1, 7, WIDTH)
+    weight = block.get_parameter("layers.0.weight")
+    image = functional.conv2d(frames[:, None], weight, stride=(2, 3), padding=1)  # (1, C, T, F)
+    rows = functional.gelu(image)[0].permute(1, 2, 0).flatten(1)
+    output, lengths = block(frames, torch.tensor([7]))
+    torch.testing.assert_close(output[0], block.head(rows))
+    assert lengths.tolist() == [4]
+
+
+def test_copies_of_the_bands_are_maps_of_one_image() -> None:
+    block = Conv2dSettings(width=5, maps=(3,), copies=2, norm="none").build(WIDTH)
+    assert isinstance(block, Conv2d)
+    bands, differences = torch.randn(2, 1, 5, WIDTH // 2)
+    image = torch.stack([bands, differences], 1)
+    weight = block.get_parameter("layers.0.weight")
+    heard = functional.gelu(functional.conv2d(image, weight, stride=2, padding=1))
+    output, _ = block(torch.cat([bands, differences], 2), torch.tensor([5]))
+    torch.testing.assert_close(output[0], block.head(heard[0].permute(1, 2, 0).flatten(1)))
+
+
 def test_a_listener_chains_blocks_and_knows_its_reduction() -> None:
     blocks = (
         ConvSettings(widths=(8,), stride=2), PyramidSettings(width=4),
@@ -240,6 +266,10 @@ def test_a_listener_chains_blocks_and_knows_its_reduction() -> None:
     [
         (lambda: ConvSettings(kernel=4), "odd"),
         (lambda: ConvSettings(widths=(4, 4), stride=(2,)), "1 strides for 2 layers"),
+        (lambda: Conv2dSettings(kernel=2), "odd"),
+        (lambda: Conv2dSettings(band_stride=(2,)), "band_stride: 1 for 2 layers"),
+        (lambda: Conv2dSettings(maps=(4, 0)), "1 or more"),
+        (lambda: Conv2dSettings(copies=4).build(WIDTH), "6 numbers cannot be 4 copies"),
         (lambda: TransformerSettings(width=10, heads=4), "4 heads cannot share a width of 10"),
         (lambda: MobileSettings(stages=((1, 0, 1, 1),)), "1 or more"),
     ],

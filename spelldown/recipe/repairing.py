@@ -16,7 +16,12 @@ from typing import Any
 
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import SpelldownError
-from spelldown.model.listening.blocks import BiLSTMSettings, ConvSettings, PyramidSettings
+from spelldown.model.listening.blocks import (
+    BiLSTMSettings,
+    Conv2dSettings,
+    ConvSettings,
+    PyramidSettings,
+)
 from spelldown.recipe.parts import build_parts, reduction_of, remedies_in_use
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.training.alignment import Validation, came_apart, verdict
@@ -129,7 +134,7 @@ def _reduction(recipe: Recipe) -> list[str]:
     """Convolutions that move on by two frames, as many as it takes; nothing if that cannot help."""
     short, changes = reduction_of(recipe), []
     for place, block in enumerate(recipe.listener.blocks):
-        if not isinstance(block, ConvSettings):
+        if not isinstance(block, ConvSettings | Conv2dSettings):
             continue
         strides = list(block.strides)
         for layer, stride in enumerate(strides):

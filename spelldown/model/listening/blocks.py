@@ -12,12 +12,14 @@ from typing import Annotated
 from pydantic import Field
 
 from spelldown.model.listening.convolution import ConvSettings, MobileSettings
+from spelldown.model.listening.image import Conv2dSettings
 from spelldown.model.listening.recurrence import BiLSTMSettings, PyramidSettings
 from spelldown.model.listening.transformer import TransformerSettings
 
 __all__ = [
     "BiLSTMSettings",
     "BlockSettings",
+    "Conv2dSettings",
     "ConvSettings",
     "MobileSettings",
     "PyramidSettings",
@@ -25,6 +27,11 @@ __all__ = [
 ]
 
 BlockSettings = Annotated[
-    ConvSettings | MobileSettings | BiLSTMSettings | PyramidSettings | TransformerSettings,
+    ConvSettings
+    | Conv2dSettings
+    | MobileSettings
+    | BiLSTMSettings
+    | PyramidSettings
+    | TransformerSettings,
     Field(discriminator="kind"),
 ]
