@@ -153,7 +153,7 @@ def test_everything_wrong_is_reported_at_once_with_its_path_line_and_the_nearest
         f"frontend.width: should be greater than or equal to 1, found 0 ({page}:3)",
         f"listener.blocks.0.widht: unknown key; did you mean 'widths'? ({page}:6)",
         "listener.blocks.1.kind: there is no kind 'bilstmm'; did you mean 'bilstm'? kinds: conv, "
-        f"mobile, bilstm, pyramid, transformer ({page}:7)",
+        f"conv2d, mobile, bilstm, pyramid, transformer ({page}:7)",
         f'listener.blocks.1.width: should be a whole number, found "many" ({page}:7)',
         f"optimiser: unknown key; did you mean 'optimizer'? ({page}:8)",
         f"loss.ctc_weight: CTC cannot have a share in the loss of a recognizer without a CTC head; "

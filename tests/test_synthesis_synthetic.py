@@ -321,6 +321,24 @@ def test_the_corpus_can_be_trained_on_as_it_is(made: Path) -> None:
     assert all(c.with_recording_path_prefix(made / "moved").load_audio().any() for c in cuts)
 
 
+def test_a_spoken_corpus_is_looked_at_as_any_other(made: Path) -> None:
+    page = (made / "out" / "look.html").read_text(encoding="utf-8")
+    assert "12 utterances" in page and "synthetic speech (command)" in page
+    parts = read_part(CutsSettings(root=made / "out"), "train").cuts
+    assert f'<td>train</td><td class="n">{sum(c.duration for c in parts) / 3600:.2f}' in page
+    assert "greek capital letter epsilon with tonos" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_what_is_doubtful_in_spoken_words_is_told(tmp_path: Path) -> None:
+    slow = settings(tmp_path, ["a"] * 3 + ["no it is not"], variety={"silence": [5, 5]})
+    result = make_synthetic(tmp_path / "out", slow, processes=1)
+    told = json.loads((tmp_path / "out" / "prepared.json").read_text())["doubtful"]
+    assert result.doubtful == told and sum(told.values()) >= 1
+    page = (tmp_path / "out" / "look.html").read_text(encoding="utf-8")
+    assert all(reason in page for reason in told)
+
+
 def test_the_same_settings_give_the_same_bytes_however_interrupted(
     made: Path, tmp_path: Path
 ) -> None:
@@ -561,6 +579,7 @@ def test_the_command_says_what_it_made_and_how_to_use_it(tmp_path: Path) -> None
     assert f"data: {{kind: cuts, root: {out}}}" in result.output
     assert "9" in result.output and "dev" in result.output
     assert "12 sentences are spelled with digits" in result.output
+    assert f"a look at it: {out / 'look.html'}" in result.output
     texts = [cut.supervisions[0].text for cut in CutSet.from_jsonl(out / "train.jsonl.gz")]
     assert texts[0].startswith("sentence number")
 

@@ -120,6 +120,10 @@ def _show(out: Console, folder: Path, result: "Result") -> None:
     left_out = sum(len(part.left_out) for part in result.parts.values())
     if left_out:
         out.print(f"{left_out:,} could not be spoken: {folder / 'left_out.txt'}", style="yellow")
+    if result.doubtful:
+        found = ", ".join(f"{count:,} {reason}" for reason, count in result.doubtful.items())
+        out.print(f"doubtful: {found}")
+    out.print(f"a look at it: {folder / 'look.html'}")
     out.print(f"{result.engine}, {result.took:.0f} seconds")
     out.print(f"in a recipe: data: {{kind: cuts, root: {folder}}}")
 

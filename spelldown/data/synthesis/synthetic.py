@@ -1,21 +1,24 @@
 """Speech from a file of sentences, by any engine: a prepared corpus like any other.
 
 Beside what every corpus here has (see `corpus.py`), OUT holds `prepared.json`: what was made, from
-what; and `left_out.txt` where something could not be spoken.
+what; `look.html`, the same look at it that other corpora get; and `left_out.txt` where something
+could not be spoken.
 """
 
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 from rich.console import Console
+from rich.progress import track
 
+from spelldown.data.preparing.looking.made import look_at
 from spelldown.data.preparing.text import TextForm, TextSettings
 from spelldown.data.synthesis.corpus import Made, make_corpus
 from spelldown.data.synthesis.engines.kinds import EngineName, find_engine
@@ -96,6 +99,7 @@ class Result:
     sentences: how many there are for each part; not all of them may have been needed.
     with_digits: sentences whose digits were spoken as words.
     said_again: utterances beyond the first of each sentence. dropped: lines of the text, by reason.
+    doubtful: utterances that the look found something about, by reason.
     unheard: the files whose sentences were left out. took: seconds.
     """
 
@@ -106,6 +110,7 @@ class Result:
     with_digits: int
     dropped: Counter[str]
     unheard: Sequence[Unheard]
+    doubtful: Mapping[str, int]
     took: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,6 +131,7 @@ class Result:
             "said_again": self.said_again,
             "with_digits": self.with_digits,
             "dropped": dict(self.dropped),
+            "doubtful": dict(self.doubtful),
             "unheard": [
                 {"file": str(one.path), "sentences": one.sentences, "matched": one.matched}
                 for one in self.unheard
@@ -158,8 +164,10 @@ def make_synthetic(out: Path, settings: SyntheticSettings, processes: int | None
     about = _about(settings, engine_name, text, voices)
     with open_folder(out, about, replace=False):
         lenient = saying.problems == "leave-out"
-        made = make_corpus(out, shares, start, processes or _processors(), console, lenient)
-        result = _result(engine_name, text, parts, made, time.monotonic() - began)
+        jobs = processes or _processors()
+        made = make_corpus(out, shares, start, jobs, console, lenient)
+        doubtful = _look(out, settings, made, jobs, console)
+        result = _result(engine_name, text, parts, made, doubtful, time.monotonic() - began)
         _write_account(out, settings, result)
     return result
 
@@ -179,13 +187,39 @@ def _tell_unheard(console: Console, files: Sequence[Unheard]) -> None:
             )
 
 
+def _look(
+    out: Path,
+    settings: SyntheticSettings,
+    made: Mapping[str, Made],
+    jobs: int,
+    console: Console,
+) -> dict[str, int]:
+    about = {
+        "kind": f"{KIND} speech ({settings.speaking.engine})",
+        "source": str(settings.saying.text),
+        "settings": settings.model_dump(mode="json"),
+    }
+    total = sum(one.utterances for one in made.values())
+
+    def shown(every: Iterable[Any]) -> Iterable[Any]:
+        return track(every, "hearing it all", total, console=console, transient=True)
+
+    return look_at(out, list(made), about, jobs, shown)
+
+
 def _result(
-    engine: str, text: Text, parts: Sequence[Part], made: Mapping[str, Made], took: float
+    engine: str,
+    text: Text,
+    parts: Sequence[Part],
+    made: Mapping[str, Made],
+    doubtful: Mapping[str, int],
+    took: float,
 ) -> Result:
     sentences = {part.name: len(part.sentences) for part in parts}
     again = sum(max(0, made[name].utterances - count) for name, count in sentences.items())
     digits = sum(any(map(str.isdigit, one.written)) for one in text.sentences)
-    return Result(engine, made, sentences, again, digits, text.dropped, text.unheard, took)
+    dropped, unheard = text.dropped, text.unheard
+    return Result(engine, made, sentences, again, digits, dropped, unheard, doubtful, took)
 
 
 def _cast(engine: Engine, settings: SpeakingSettings, text: Text) -> list[Voice]:
