@@ -13,6 +13,7 @@
         DoesNotFitError     a single utterance, or the optimizer, does not fit into memory
         LostRankError       another process that trained along is gone
       StudyError            a study that cannot be run: every problem, row by row
+        NotNowError         a place that takes no runs now, and may take some later
 
 Every message says what was found, where, and what would be right. The command line prints it
 without a traceback and ends with status 1; anything that is not a SpelldownError is our own bug.
@@ -85,3 +86,7 @@ class LostRankError(TrainingError):
 
 class StudyError(ProblemsError):
     """A study that cannot be run."""
+
+
+class NotNowError(StudyError):
+    """A place that takes no runs now, and may take some later."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_outcome import Killed
 from safetensors.torch import save_file
 from torch import nn
 
@@ -62,10 +63,6 @@ def test_weights_known_under_two_names_are_kept_under_both(place: Path) -> None:
     assert load_weights(place, second)["epoch"] == 3
     assert second.projection.weight is second.embedding.weight
     assert torch.equal(second.projection.weight, first.projection.weight)
-
-
-class Killed(BaseException):
-    """The process dies here, and so does nothing more."""
 
 
 def test_wherever_writing_is_cut_off_a_whole_checkpoint_remains(

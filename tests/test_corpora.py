@@ -131,9 +131,25 @@ def test_an_unknown_partition_is_refused_with_the_nearest_name(corpus: Path) -> 
         read_part(ArraysSettings(root=corpus), "trian")
 
 
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere is not a folder"):
-        read_part(ArraysSettings(root=tmp_path / "nowhere"), "train")
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (ArraysSettings(root=Path("nowhere")), "prepare KIND SOURCE nowhere --to arrays` makes it"),
+        (CutsSettings(root=Path("nowhere")), "prepare KIND SOURCE nowhere` makes it"),
+        (CutsSettings(root=Path("data/demo")), "`spelldown demo` makes it"),
+    ],
+)
+def test_a_missing_root_is_named_with_what_makes_it(
+    settings: ArraysSettings | CutsSettings,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        read_part(settings, "train")
+    assert f"{tmp_path / settings.root} is not a folder" in str(caught.value)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("part", ["train+train", "train+", "", "+"])

@@ -220,6 +220,13 @@ def test_a_page_of_searches_names_all_that_is_wrong(trained: Trained, tmp_path: 
     assert "did you mean" in spelldown("evaluate", trained.run, "--compare", page).stderr
     page.write_text("mine: tuned\n")
     assert "has no search.yaml" in spelldown("evaluate", trained.run, "--compare", page).stderr
+    (trained.run / "tuning").mkdir()
+    (trained.run / "tuning" / "landscape.html").write_text("")  # tuned, and nothing was better
+    found = scores(trained.run, "--compare", page)
+    assert found["rows"][0]["settings"][0]["kind"] == "greedy"
+    assert any("tuning found nothing better" in note for note in found["notes"])
+    (trained.run / "tuning" / "tuned.json").write_text("{}")  # there was, and its page is gone
+    assert "has no search.yaml" in spelldown("evaluate", trained.run, "--compare", page).stderr
     result = spelldown("evaluate", trained.run, "--compare", page, "--by", "gender")
     assert result.exit_code == 2
 

@@ -1,5 +1,6 @@
 """n-gram models: counted in bounded memory, smoothed as kenlm's lmplz does, the same for kenlm."""
 
+import json
 import math
 import random
 from collections import Counter as Tally
@@ -253,6 +254,23 @@ def test_a_file_may_lack_the_contexts_of_its_ngrams(tmp_path: Path) -> None:
     # After a space and a, b falls back twice: -0.35 - 0.3 - 0.6.
     found = log_probs(model, ABC.encode(" aba"))
     assert found == pytest.approx([-1.2, -0.9, -1.25, -0.1, -0.6])
+
+
+def test_symbols_that_a_file_lacks_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "pruned.arpa"
+    path.write_text(PRUNED, encoding="utf-8")
+    lacking = [symbol for symbol in ABC.symbols[3:] if symbol not in "ab "]
+    missing = NGram.read(path, ABC.symbols).missing
+    assert f"{len(lacking)} of the recognizer's symbols ({lacking[0]!r}" in missing
+    assert str(path) in missing and "as likely as <unk>" in missing
+
+
+def test_a_folder_whose_file_has_lost_symbols_is_refused_with_them(tmp_path: Path) -> None:
+    page = {"kind": "ngram", "symbols": ABC.symbols}
+    (tmp_path / "language_model.json").write_text(json.dumps(page))
+    (tmp_path / "model.arpa").write_text(PRUNED, encoding="utf-8")
+    with pytest.raises(LanguageModelError, match=r"lacks .* symbols \('.*make it anew"):
+        load_language_model(tmp_path, ABC)
 
 
 # --- asking

@@ -2,9 +2,10 @@
 
 import gc
 import json
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from spelldown.model.spelling.speller import Feedback
 from spelldown.training.guard.failing import is_out_of_memory
 from spelldown.training.guard.fits import Fits, Lesson
 from spelldown.training.guard.guard import Guard
+from spelldown.training.guard.limit import Fence
 from spelldown.training.learning.loss import LossSettings
 from spelldown.training.learning.optimizer import AdamSettings, SgdSettings, build_optimizer
 from spelldown.training.update import Manner, Update, Updater
@@ -188,6 +190,37 @@ def batch_of(utterances: int, frames: int = 100, symbols: int = 7) -> Batch:
     )
 
 
+def test_a_thread_that_takes_over_from_a_spoilt_one_begins_while_the_limit_is_lifted() -> None:
+    """Where there is no memory, a thread dies before it has begun, and is waited for for ever."""
+    eased, begun = False, []
+
+    class Easing(Fence):
+        @contextmanager
+        def eased(self) -> Iterator[None]:
+            nonlocal eased
+            eased = True
+            yield
+            eased = False
+
+    def make(part: Batch) -> str:
+        if len(part) > 1:
+            raise RuntimeError("could not create a primitive")
+        return threading.current_thread().name
+
+    guard, start = Guard(CPU), threading.Thread.start
+    guard.fence = Easing()
+
+    def started(thread: threading.Thread) -> None:
+        begun.append(eased)
+        start(thread)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(threading.Thread, "start", started)
+        names = guard.make([batch_of(2)], "training", nullcontext, make)
+    assert begun == [True] and all("spelldown-training" in name for name in names)
+    guard._worker.close()
+
+
 def test_an_utterance_that_does_not_fit_alone_is_named() -> None:
     def make(part: Batch) -> None:
         raise error()
@@ -205,6 +238,7 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     assert not is_out_of_memory(OSError(28, "No space left on device"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(RuntimeError("can't start new thread"))
 
 
 def test_batches_go_on_where_memory_ran_out_while_they_were_loaded() -> None:

@@ -20,11 +20,14 @@ from tiny_run import tiny_learning, tiny_recognizer, tiny_trainer
 from toy_corpus import write_corpus
 
 from spelldown.errors import LostRankError, RunError, TrainingError
+from spelldown.recipe import run as runs
 from spelldown.recipe import together
+from spelldown.recipe.recipe import read_recipe
 from spelldown.training.learning.averaging import ExponentialAveraging
 from spelldown.training.learning.optimizer import AdamSettings
 from spelldown.training.learning.teacher_forcing import ConstantForcing
 from spelldown.training.parallel.linked import Linked, joined, launch_of
+from spelldown.training.parallel.ranks import Ranks
 from spelldown.training.run.checkpoint import load_checkpoint
 from spelldown.training.run.run_folder import RunFolder
 
@@ -207,6 +210,18 @@ def test_what_is_wrong_ends_all_processes_and_is_said_by_the_first(
 ) -> None:
     page = page_of(tmp_path, tmp_path / "nowhere")
     assert ended(start(children, 2, train_page, page, tmp_path / "run")) == [1, 1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_lengths_that_would_differ_from_process_to_process_are_refused(
+    tmp_path: Path, corpus: Path
+) -> None:
+    class Two(Ranks):
+        count = 2
+
+    recipe = read_recipe(page_of(tmp_path, corpus), ["batching.lengths=padded"])
+    with pytest.raises(TrainingError, match="lengths: padded cannot be trained by several"):
+        runs.start(recipe, RunFolder(tmp_path / "run"), ranks=Two())
     assert not (tmp_path / "run").exists()
 
 

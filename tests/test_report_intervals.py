@@ -116,8 +116,8 @@ def test_rows_are_compared_by_the_utterances_that_both_spelled() -> None:
     assert differences([run], []) == {}
 
 
-def trial(error: float, epoch: int | None = 3, **values: str) -> Trial:
-    return Trial(values, error, epoch)
+def trial(error: float, epoch: int | None = 3, seed: int = 0, **values: str) -> Trial:
+    return Trial(values, error, epoch, seed)
 
 
 def test_an_axis_of_a_grid_has_the_effect_that_was_put_there() -> None:
@@ -127,8 +127,9 @@ def test_an_axis_of_a_grid_has_the_effect_that_was_put_there() -> None:
             0.1 * (0.5 if kind == "location" else 1.0) * math.exp(chance.gauss(0, 0.05)),
             kind=kind,
             width=width,
+            seed=seed,
         )
-        for kind, width, _ in itertools.product(("dot", "location"), ("64", "128"), range(3))
+        for kind, width, seed in itertools.product(("dot", "location"), ("64", "128"), range(3))
     ]
     kind, width = effects(trials, {})
     location = kind.levels[1]
@@ -138,6 +139,35 @@ def test_an_axis_of_a_grid_has_the_effect_that_was_put_there() -> None:
     assert location.ratio.interval.low < 0.5 < location.ratio.interval.high
     assert location.ratio.call == "fewer errors"
     assert width.levels[1].ratio is not None and width.levels[1].ratio.call == "not known"
+    assert location.ratio.pairs == 6
+
+
+def test_an_effect_is_the_mean_over_pairs_with_their_own_scatter() -> None:
+    """Runs of other values, however they scatter, do not make it less sure, nor do seeds by which
+    both runs of a pair are better or worse."""
+    steps, seeds = [0.70, 0.72, 0.68], [1.0, 3.0, 0.2]
+    base = [trial(0.1 * luck, seed=n, kind="dot") for n, luck in enumerate(seeds)]
+    sure = [
+        trial(0.1 * luck * step, seed=n, kind="location")
+        for n, (luck, step) in enumerate(zip(seeds, steps, strict=True))
+    ]
+    wild = [trial(e, seed=n, kind="none") for n, e in enumerate((0.01, 0.9, 0.05))]
+    (kind,) = effects([*base, *sure, *wild], {})
+    _, location, none = (level.ratio for level in kind.levels)
+    assert location is not None and location.interval is not None and none is not None
+    logs = [math.log(step) for step in steps]
+    half = 4.303 * statistics.stdev(logs) / math.sqrt(3)
+    assert location.value == pytest.approx(math.exp(statistics.fmean(logs)))
+    assert location.interval.low == pytest.approx(math.exp(statistics.fmean(logs) - half))
+    assert (location.pairs, location.call, none.call) == (3, "fewer errors", "not known")
+
+
+def test_where_few_runs_have_a_pair_all_are_fitted_at_once() -> None:
+    drawn = [("x", "u")] * 4 + [("y", "v")] * 4 + [("x", "v")] * 4
+    trials = [trial(0.1 + 0.01 * n, seed=n, a=a, b=b) for n, (a, b) in enumerate(drawn)]
+    (a, _) = effects(trials, {})
+    assert a.levels[1].ratio is not None and a.levels[1].ratio.pairs == 0
+    assert a.levels[1].ratio.interval is not None
 
 
 def test_effects_are_told_from_where_the_base_stands() -> None:
@@ -162,9 +192,9 @@ def test_a_range_has_a_slope() -> None:
 
 
 def test_of_one_thing_changed_at_a_time_each_is_held_against_the_base_alone() -> None:
-    base = [trial(error) for error in (0.10, 0.11)]
-    dot = [trial(error, None, kind="dot") for error in (0.9, 0.95)]
-    without = [trial(error, ctc="without") for error in (0.2, 0.21)]
+    base = [trial(error, seed=n) for n, error in enumerate((0.10, 0.11))]
+    dot = [trial(error, None, n, kind="dot") for n, error in enumerate((0.9, 0.95))]
+    without = [trial(error, seed=n, ctc="without") for n, error in enumerate((0.2, 0.21))]
     kind, ctc = effects([*base, *dot, *without], {})
     assert [level.name for level in kind.levels] == [ELSEWHERE, "dot"]
     assert kind.levels[0].runs == 2 and kind.levels[0].error == pytest.approx(0.105)

@@ -14,7 +14,6 @@ from spelldown.data.vocabulary import EOS, PAD, SOS
 from spelldown.errors import SearchError
 from spelldown.model.recognizer import Memory, Recognizer
 from spelldown.search.search import BeamSettings, GreedySettings, greedy, search
-from spelldown.search.searching import memory as room
 from spelldown.search.searching.beam.ctc_prefix import CTCPrefix
 
 FRAMES = 4  # of the small world
@@ -271,22 +270,6 @@ def test_what_was_heard_is_kept_once_for_all_hypotheses_of_an_utterance() -> Non
     assert shared.kernel.keys is state.kernel.keys
     assert shared.kernel.values is state.kernel.values
     assert len(shared.hidden[0]) == 24
-
-
-def test_more_hypotheses_than_memory_has_room_for_are_refused_with_what_fits(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    speller = recognizer({"kind": "dot"}, ctc=True)
-    heard = speller.listen(torch.randn(4, 60, 5), torch.tensor([60, 50, 40, 30]))
-    frames, width = heard.frames.shape[1:]
-    each = room.hypothesis_bytes(frames, width, VOCABULARY)
-    free = int(10 * each / room.SHARE) + each // 2
-    monkeypatch.setattr(room, "free_bytes", lambda device: free)
-    with pytest.raises(SearchError, match=r"100 hypotheses of an utterance.* at most 10 fit"):
-        search(speller, heard, BeamSettings(beam=100))
-    few = [one.symbols for one in search(speller, heard, BeamSettings(beam=10, longest=9))]
-    monkeypatch.undo()
-    assert few == [one.symbols for one in search(speller, heard, BeamSettings(beam=10, longest=9))]
 
 
 def test_a_search_that_cannot_be_made_with_this_run_is_refused() -> None:

@@ -10,7 +10,8 @@ from tiny_study import planned_in, write_study
 from spelldown.errors import DataError, StudyError
 from spelldown.recipe.recipe import read_recipe
 from spelldown.study.folder import Outcome, StudyFolder, write_outcome
-from spelldown.study.plan import identity_of, plan_study
+from spelldown.study.identity import identity_of
+from spelldown.study.plan import plan_study
 from spelldown.study.study import read_study
 
 
@@ -212,6 +213,25 @@ def test_a_run_keeps_its_identity_unless_what_it_learns_changes(tmp_path: Path) 
     found = {identity_of(read_recipe(page, [each])) for each in others}
     assert len(found | {identity_of(read_recipe(page))}) == len(others) + 1
     assert identity_of(read_recipe(page), minutes=3) not in found
+
+
+def test_a_memory_limit_of_all_rows_is_no_other_study_but_that_of_a_row_is_a_run_of_its_own(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    page = write(rows={}, axes={"training.memory": [None, "3GB"]})
+
+    def runs(*overrides: str) -> dict[str, str]:
+        return {row.name: row.runs[1] for row in planned_in(page, folder, *overrides).plan.rows}
+
+    assert runs() == {"base": "base-seed1", "training.memory=null": "base-seed1",
+                      "training.memory=3GB": "training.memory=3GB-seed1"}  # fmt: skip
+    planned = planned_in(page, folder)
+    for name, identity in planned.plan.identities.items():
+        write_outcome(folder.rows / name, Outcome(name, 1, identity))
+    assert runs("training.memory=9GB")["training.memory=3GB"] == "training.memory=3GB-seed1"
+    assert runs("training.memory=9GB")["base"] == "base-seed1"
+    auto = ("batching.frames=auto", "training.memory=3GB")  # there it decides what is learnt
+    assert runs(*auto)["base"] == "base-seed1-2"
 
 
 def test_a_changed_recipe_is_a_new_run_and_the_old_one_is_found_again(

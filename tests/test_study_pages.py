@@ -69,6 +69,10 @@ def test_a_dry_run_shows_rows_and_differences_and_leaves_nothing(
     assert "speller.width: 16 -> 24" in said.stdout
     assert "2 rows, 4 runs, 4 to do" in said.stdout
     assert not (tmp_path / "studies").exists()
+    page = write_study(tmp_path, corpus, rows={}, axes={"speller.width": [16, 24]})
+    said = CliRunner().invoke(app, ["study", str(page), "--dry-run", "--no-measure"])
+    assert "speller.width=16\n  asks for the same as base, and shares its runs\n" in said.stdout
+    assert "3 rows, 2 runs, 2 to do" in said.stdout
 
 
 def test_the_resolved_study_reads_back_the_same(tmp_path: Path) -> None:

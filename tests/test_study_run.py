@@ -12,23 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_outcome import Killed
 from tiny_study import planned_in, write_study
 from typer.testing import CliRunner
 
 from spelldown.cli import app
-from spelldown.errors import NonFiniteError
+from spelldown.errors import DoesNotFitError, NonFiniteError
 from spelldown.recipe import run as runs
 from spelldown.recipe.recipe import read_recipe
 from spelldown.recipe.run import load_run
 from spelldown.recipe.using.evaluation import evaluate
 from spelldown.study.folder import Outcome, StudyFolder, read_scores, write_outcome
-from spelldown.study.running.single import FAILED, NO_SPACE, Single, told_of
+from spelldown.study.running.single import (
+    FAILED,
+    NO_SPACE,
+    Limited,
+    Single,
+    told_of,
+    trained_seconds,
+)
 from spelldown.study.where.local import LocalPlace, LocalSettings, said_of
 from spelldown.study.where.place import Ended, Job
+from spelldown.training.run.checkpoint import load_state
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import PlainLines
 from spelldown.training.trainer import Outcome as Trained
 from spelldown.writing import write_whole
 
 SOURCE = Path(__file__).parent.parent
+STOPPED_EARLY = Trained("stopped early", 3, 5, 0.5, 2)
 
 
 @pytest.fixture
@@ -81,6 +93,29 @@ def test_a_run_that_is_over_is_only_scored_on_what_is_missing(
     assert (outcome.state, outcome.starts) == ("finished", 2)
 
 
+def test_a_run_is_scored_within_its_memory_and_a_part_that_is_scored_stays_so(
+    planned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = planned()
+    limits: list[Any] = []
+
+    def short_of_memory(trained: Any, part: str, memory: Any) -> Any:
+        limits.append((part, memory))
+        if part == "train":
+            raise DoesNotFitError("u-7: this utterance alone does not fit")
+        return evaluate(trained, part)
+
+    monkeypatch.setattr("spelldown.study.running.single.evaluate", short_of_memory)
+    assert run.work() == 0 and limits == [("dev", None), ("test", None)]
+    page = folder.run("base-seed1").recipe
+    write_whole(page, read_recipe(page, ["training.memory=9GB"]).as_yaml())
+    assert Single(folder, "base-seed1", None, ("dev", "test", "train")).work() == FAILED
+    assert limits[2:] == [("train", "9GB")]  # and not again because it failed
+    outcome = folder.read_outcome("base-seed1")
+    assert (outcome.state, outcome.reason) == ("finished", "u-7: this utterance alone does not fit")
+    assert set(outcome.scores) == {"dev", "test"} and "dev" in read_scores(run.path)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -124,12 +159,54 @@ def test_a_failed_run_goes_on_from_its_checkpoint_and_is_scored_anew(
     assert outcome.scores["dev"]["cer"] != 9.0
 
 
-def test_a_budget_of_minutes_ends_a_run(planned: Any) -> None:
-    folder, run = planned("training.epochs=5000", "training.patience=null", minutes=0.05)
+def test_a_budget_of_minutes_ends_a_run(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine is, there is to be a first validation.
+    monkeypatch.setattr(Limited, "updated", PlainLines.updated)
+    folder, run = planned("training.epochs=5000", "training.patience=null", minutes=0.001)
     assert run.work() == 0
     outcome = folder.read_outcome("base-seed1")
     assert outcome.state == "finished" and 1 <= outcome.epochs < 5000
-    assert outcome.reason.startswith("the budget of 0.05 minutes was used up after")
+    assert outcome.reason.startswith("the budget of 0.001 minutes was used up after")
+
+
+def test_of_a_run_that_was_killed_the_minutes_that_it_keeps_count(
+    planned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = planned("training.epochs=9", "training.checkpoint_minutes=0")
+    real, made = runs.start, 5  # two updates an epoch
+
+    def killed(recipe: Any, place: Any, tracker: Any) -> Any:
+        class Kills(Limited):
+            def updated(self, *told: Any) -> None:
+                nonlocal made
+                made -= 1
+                if made < 0:
+                    raise Killed
+
+        return real(recipe, place, Kills(None, 0))
+
+    monkeypatch.setattr(runs, "start", killed)
+    with pytest.raises(Killed):
+        run.work()
+    lines = [line["seconds"] for line in run.folder.read_metrics()]
+    state = load_state(run.folder.last)
+    assert len(lines) == 2 and state["progress"]["epoch"] == 3 and state["sums"]["seconds"] > 0
+    kept = sum(lines) + state["sums"]["seconds"]
+    assert trained_seconds(run.folder) == pytest.approx(kept)
+    # A line of an epoch that the checkpoint is still in, and what was pre-trained and repaired.
+    run.folder.append_metrics({**run.folder.read_metrics()[-1], "epoch": 3, "seconds": 1000.0})
+    for other in (run.path / "pretraining", run.path / "tries" / "1"):
+        RunFolder(other).append_metrics({"epoch": 1, "seconds": 10.0})
+    assert trained_seconds(run.folder) == pytest.approx(kept + 20)
+    befores: list[float] = []
+
+    def resumed(path: Path, tracker: Limited) -> Trained:
+        befores.append(tracker.before)
+        return STOPPED_EARLY
+
+    monkeypatch.setattr(runs, "resume", resumed)
+    assert Single(folder, "base-seed1", 1.0, ("dev",)).work() == 0
+    assert befores == [pytest.approx(kept + 20)]
 
 
 def test_how_a_run_ended_is_told_in_the_studys_words(tmp_path: Path) -> None:

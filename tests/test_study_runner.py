@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tiny_study import FakePlace, Seen, planned_in, write_study
 
 from spelldown.errors import RunError, StudyError
@@ -313,3 +314,32 @@ def test_the_live_table_and_the_time_left_go_by_what_is_known(
     with out.capture() as shown:
         out.print(view.render())
     assert "4.50" in shown.get() and "aligning" in shown.get() and "30 s" in shown.get()
+    assert "1 of 2" in shown.get() and "0 of 2" in shown.get()
+    folder.run("a-seed1").append_metrics({**record, "epoch": 2})
+    runner.outcomes["a-seed1"] = runner.outcomes["a-seed1"].now("running")
+    with out.capture() as shown:
+        out.print(view.render())
+    assert "2 of 2" in shown.get() and "scoring" in shown.get()
+    scores = {part: FIGURES for part in runner.planned.plan.parts}
+    for name, outcome in runner.outcomes.items():
+        runner.outcomes[name] = outcome.now("finished", scores=scores, seconds=60)
+    assert view.summary(runner) == "3 of 3 runs over"
+
+
+def test_a_long_reason_leaves_the_other_columns_their_width_and_a_shared_run_is_shown_once(
+    tmp_path: Path, folder: StudyFolder
+) -> None:
+    page = write_study(tmp_path, tmp_path, rows={}, axes={"speller.width": [16, 24]})
+    view = View(folder, Console(width=100))
+    runner = Runner(planned_in(page, folder), folder, view)
+    runner.prepare()
+    for name, outcome in runner.outcomes.items():
+        runner.outcomes[name] = outcome.now("failed", "its process ended " + 30 * "in tears ")
+    view.tick(runner)
+    out = Console(width=100)
+    with out.capture() as shown:
+        out.print(view.render())
+    lines = shown.get().splitlines()
+    assert [line.split()[0] for line in lines] == ["row", "base", "speller.width=24", "0"]
+    assert all(word in lines[0] for word in ("seed", "state", "distance", "attention", "left"))
+    assert "failed" in lines[2] and "its process ended" in lines[2] and max(map(len, lines)) <= 100

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pytest
 import yaml
 from toy_corpus import write_corpus
-from trained_run import WIDTH, toy_page
+from trained_run import WIDTH, toy_page, train_toy
 from typer.testing import CliRunner
 
 from spelldown.cli import app
@@ -21,6 +22,7 @@ from spelldown.errors import RecipeError, RunError
 from spelldown.recipe.recipe import read_recipe
 from spelldown.recipe.run import Run
 from spelldown.recipe.using import trials as trying
+from spelldown.recipe.using.ready import notes_on_search
 from spelldown.recipe.using.trials import Measured, Trial, Trials, Weight, run_trials
 from spelldown.recipe.using.tuning import Asked, Tuned, tune, weights_to_tune, with_weights
 from spelldown.search.search import BeamSettings, GreedySettings, RandomSettings
@@ -262,6 +264,51 @@ def test_two_processes_do_not_tune_one_run_at_once(run: Run) -> None:
     run.folder.tuning.mkdir()
     with held(run.folder.tuning / ".lock"), pytest.raises(RunError, match="another process"):
         tuned(run)
+
+
+def test_a_language_model_that_was_made_anew_since_is_told(run: Run, tmp_path: Path) -> None:
+    lm = tmp_path / "lm"
+    lm.mkdir()
+    (lm / "language_model.json").write_text("{}")
+    (lm / "model.arpa").write_text("one")
+    asked = Asked(BeamSettings(longest=20, lm=str(lm), lm_weight=0.4), (CTC, BONUS), trials=20)
+    search = tune(run, asked).search
+    assert notes_on_search(run.folder, 3, search) == ()
+    (lm / "model.arpa").write_text("two")
+    (note,) = notes_on_search(run.folder, 3, search)
+    assert f"{lm} has been made anew" in note and f"spelldown tune {run.folder}" in note
+    assert notes_on_search(run.folder, 3, GreedySettings()) == ()  # it is not asked
+    assert len(notes_on_search(run.folder, 4, search)) == 2  # and other weights
+
+
+def test_a_language_model_is_tuned_and_asked_from_then_on(tmp_path: Path) -> None:
+    # The recipe's own search writes twenty letters whatever is said: anything is better.
+    trained = train_toy(tmp_path, search={"kind": "beam", "longest": 20, "length_bonus": 10})
+    lm = tmp_path / "lm"
+
+    def spelldown(*words: object) -> dict[str, Any]:
+        result = CliRunner().invoke(app, [*map(str, words), "--json"])
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    making = ("train-lm", lm, "--run", trained.run, "--order", 3)
+    spelldown(*making)
+    ranges = ("--try", "lm_weight=0.2:0.9", "--try", "length_bonus=-0.5:0.5")
+    wanted = ("--search", "beam", "--beam", 2, "--lm", lm, "--trials", 3, "--points", 2)
+    found = spelldown("tune", trained.run, *wanted, *ranges, "--judge", "cer")
+    assert found["written"] and found["after"]["cer"] < found["before"]["cer"]
+    assert all(0.2 <= trial["weights"]["lm_weight"] <= 0.9 for trial in found["trials"])
+    assert "lm_weight" in (trained.run / "tuning" / "landscape.html").read_text()
+    scores = spelldown("evaluate", trained.run, "--split", "dev")
+    assert scores["search"] == {**found["search"], "lm": str(lm)}
+    assert scores["cer"] == pytest.approx(found["after"]["cer"]) and scores["notes"] == []
+    more = tmp_path / "more.txt"
+    more.write_text("EGG SEA\n" * 9)
+    shutil.rmtree(lm)
+    spelldown(*making, "--text", more)
+    (note,) = spelldown("evaluate", trained.run)["notes"]
+    assert "has been made anew since" in note
 
 
 def test_wrong_ranges_and_unweighed_models_are_refused_on_the_command_line(run: Run) -> None:

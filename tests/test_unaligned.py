@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from run_outcome import outcome
+from run_outcome import Killed, outcome
 from toy_corpus import write_corpus
 
 from spelldown.recipe import repairing
@@ -102,10 +102,6 @@ def test_a_repaired_run_ends_as_a_run_of_the_repaired_recipe_would(
     assert read_recipe(tmp_path / "run" / "recipe.yaml") == read_recipe(page)  # what was asked for
     loaded = runs.load_run(tmp_path / "run")
     assert loaded.recipe == fresh and loaded.epoch == ended.best_epoch
-
-
-class Killed(BaseException):
-    pass
 
 
 def test_a_kill_in_the_midst_of_a_repair_changes_nothing(

@@ -108,13 +108,14 @@ def _compare(
     tuned: bool,
 ) -> None:
     from spelldown.recipe.run import load_run
-    from spelldown.recipe.using.comparison import compare, read_searches
+    from spelldown.recipe.using.comparison import compare, notes_on_tuned, read_searches
 
     err = console(stderr=True)
     # The rows of a page say everything; they are laid over what the recipe says, not over others.
     runs = [load_run(path, changes, tuned=tuned and page is None) for path in paths]
     searches = None if page is None else read_searches(page, runs)
-    found = compare(runs, split, searches, tracked("spelling", err))
+    notes = () if page is None else notes_on_tuned(page, runs)
+    found = compare(runs, split, searches, tracked("spelling", err), notes)
     for note in found.notes:
         err.print(note, style="yellow")
     print(json.dumps(found.as_dict(), ensure_ascii=False) if json_ else found.as_markdown())

@@ -228,12 +228,17 @@ def _show(read: "Study", folder: "StudyFolder", measure: bool) -> None:
     if measure:
         with _bar("measuring", err) as progress:
             sizes = sizes_of(planned, progress)
+    first: dict[str, str] = {}  # row that has a run
     for row in planned.plan.rows:
         runs = list(row.runs.values())
+        shared = {first.setdefault(name, row.name) for name in runs} - {row.name}
         over = sum(known[name].over for name in runs if name in known)
         compared = ", which the others are compared with" if row.name == planned.plan.base else ""
         out.print(f"{row.name}{compared}", style="bold")
         _show_row(out, row)
+        if shared:
+            out.print(f"  asks for the same as {' and '.join(sorted(shared))}, and shares its runs")
+            continue
         seeds = ", ".join(map(str, row.runs))
         told = f"  seeds {seeds}" + (f"; {over} of {len(runs)} done already" if over else "")
         out.print(told + _sized(sizes.get(runs[0]), planned.recipes[runs[0]].training.epochs))

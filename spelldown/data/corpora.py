@@ -168,8 +168,18 @@ def _named_apart(part: Part) -> Part:
 def _partitions(settings: ArraysSettings | CutsSettings) -> list[str]:
     """The names of the partitions that are there."""
     if not settings.root.is_dir():
-        raise DataError(f"data.root: {settings.root.absolute()} is not a folder")
+        raise DataError(
+            f"data.root: {settings.root.absolute()} is not a folder; `{_maker(settings)}` makes it"
+        )
     if isinstance(settings, ArraysSettings):
         return sorted(f.name for f in settings.root.iterdir() if (f / "mfcc").is_dir())
     files = [f.name for f in settings.root.iterdir()]
     return sorted({f.removesuffix(e) for f in files for e in MANIFESTS if f.endswith(e)})
+
+
+def _maker(settings: ArraysSettings | CutsSettings) -> str:
+    """The command that makes a corpus of this kind in its folder."""
+    if settings.root == Path("data/demo"):
+        return "spelldown demo"
+    to = " --to arrays" if isinstance(settings, ArraysSettings) else ""
+    return f"spelldown prepare KIND SOURCE {settings.root}{to}"

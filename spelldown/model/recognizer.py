@@ -71,7 +71,7 @@ class Recognizer(nn.Module):
         self.speller = Speller(speller, attention, self.listener.output_width, vocabulary)
         self.ctc = None if ctc is None else nn.Linear(self.listener.output_width, vocabulary)
         self.ctc_dropout = 0.0 if ctc is None else ctc.dropout
-        self.vocabulary = vocabulary
+        self.vocabulary, self.heads = vocabulary, attention.heads
         self.mean_context: Tensor | None  # (C,), of `without_listening`; no part of a checkpoint
         self.register_buffer("mean_context", None, persistent=False)
 

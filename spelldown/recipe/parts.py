@@ -75,16 +75,18 @@ def build_parts(
     )
 
 
-def build_recognizer(recipe: Recipe, symbols: int) -> Recognizer:
-    """The recognizer with its first weights, which depend on the recipe's seed alone."""
-    with torch.random.fork_rng():
+def build_recognizer(recipe: Recipe, symbols: int, device: str = "cpu") -> Recognizer:
+    """The recognizer with its first weights, which depend on the recipe's seed alone; on the device
+    `meta` it has shapes and no weights."""
+    width = Frontend(recipe.frontend).output_width  # reckoned with numbers, which `meta` has not
+    with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(recipe.seed)
         return Recognizer(
             recipe.listener,
             recipe.attention,
             recipe.speller,
             recipe.ctc,
-            input_width=Frontend(recipe.frontend).output_width,
+            input_width=width,
             vocabulary=symbols,
         )
 

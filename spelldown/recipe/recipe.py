@@ -1,29 +1,27 @@
 """A recipe: one experiment as typed settings, read from one page and checked whole."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any
 
-import yaml
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from spelldown.data.augmenting.frames import AugmentSettings
 from spelldown.data.batching import BatchingSettings
 from spelldown.data.corpora import CorpusSettings
 from spelldown.data.frontend import FrontendSettings
 from spelldown.data.vocabulary import CourseVocabularySettings, VocabularySettings
-from spelldown.errors import RecipeError
 from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.recognizer import CTCSettings
 from spelldown.model.spelling.attention import AttentionSettings, LocationSettings
 from spelldown.model.spelling.speller import SpellerSettings
-from spelldown.recipe.reading.checking import Checked, check_sections
+from spelldown.recipe.reading.checking import Clash
 from spelldown.recipe.reading.overrides import override
-from spelldown.recipe.reading.page import Page, Problem, merged, read_page
+from spelldown.recipe.reading.page import Page, merged, read_page
 from spelldown.recipe.reading.places import place_of_model
+from spelldown.recipe.reading.whole import Whole
 from spelldown.recipe.rules import clashes
 from spelldown.search.search import GreedySettings, SearchSettings
-from spelldown.settings import Settings
 from spelldown.training.language.settings import PretrainingSettings
 from spelldown.training.learning.averaging import AveragingSettings, NoAveraging
 from spelldown.training.learning.loss import LossSettings
@@ -36,7 +34,7 @@ from spelldown.training.run.trackers.kinds import TrackerSettings
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # it becomes a folder's name
 
 
-class Recipe(Settings):
+class Recipe(Whole):
     """One experiment, whole: from the corpus to the search.
 
     Each section's settings stand beside the component that they are for; all are frozen, and two
@@ -68,19 +66,9 @@ class Recipe(Settings):
         (), description="programs that keep the run's numbers too, beside metrics.jsonl"
     )
 
-    @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        sections = {name: getattr(self, name) for name in type(self).model_fields}
-        found = [f"{clash.path}: {clash.message}" for clash in clashes(sections)]
-        if found:
-            raise ValueError("; ".join(found))
-        return self
-
-    def as_yaml(self) -> str:
-        """The resolved recipe, every key stated; `read_recipe` gives the same recipe back."""
-        return yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        )
+    @classmethod
+    def impossible(cls, sections: Mapping[str, Any]) -> Iterable[Clash]:
+        return clashes(sections)
 
 
 ROOT = place_of_model(Recipe)
@@ -107,19 +95,4 @@ def read_recipe(
 
 def recipe_of(page: Page, name: str) -> Recipe:
     """The recipe that a page makes; RecipeError, which calls it `name`, if it makes none."""
-    checked = check_sections(page.data, Recipe)
-    problems = [*page.problems, *checked.problems, *_impossible(checked)]
-    if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        texts = [problem.text(page.origins) for problem in problems]
-        raise RecipeError(f"{name} cannot be run: {count}", texts)
-    return Recipe(**checked.sections)
-
-
-def _impossible(checked: Checked) -> list[Problem]:
-    found = []
-    for clash in clashes(checked.sections):
-        if checked.trusts(clash):
-            keys = tuple(int(key) if key.isdecimal() else key for key in clash.path.split("."))
-            found.append(Problem(keys, clash.message))
-    return found
+    return Recipe.of_page(page, f"{name} cannot be run")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from spelldown.errors import (
     RecipeError,
     RunError,
     SpelldownError,
+    TrainingError,
 )
 from spelldown.recipe.estimate import with_budget
 from spelldown.recipe.language.pretraining import Pretraining, pretraining_of
@@ -22,7 +23,7 @@ from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, r
 from spelldown.recipe.reading.page import read_page
 from spelldown.recipe.recipe import ROOT, Recipe, read_recipe
 from spelldown.recipe.repairing import repair, settle
-from spelldown.recipe.using.ready import make_ready, notes_on_search
+from spelldown.recipe.using.ready import make_ready, notes_on_models, notes_on_search
 from spelldown.recipe.using.trained_on import write_trained_on
 from spelldown.search.transcribing.transcriber import Transcriber
 from spelldown.training.parallel.ranks import Ranks
@@ -187,6 +188,12 @@ def _trainer(
 ) -> tuple[Trainer, Pretraining | None]:
     """The trainer, and what comes before it unless that is done already."""
     with ranks.leading() as tell:
+        if ranks.count > 1 and recipe.batching.lengths == "padded":
+            raise TrainingError(
+                "batching.lengths: padded cannot be trained by several processes: each would pad "
+                "its share of a batch to another length, and the update would depend on how many "
+                "they are. Train it by one process, or with lengths: real"
+            )
         parts = build_parts(recipe, vocabulary)
         if recipe.batching.frames == "auto":
             recipe = with_budget(recipe, folder, parts, tracker)
@@ -267,8 +274,7 @@ def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -
         lengths=recipe.batching.lengths,
     )
     epoch = int(state["epoch"])
-    notes = notes_on_search(folder, epoch) if tuned else ()
-    run = Run(folder, recipe, vocabulary, transcriber, epoch, state, notes)
+    run = Run(folder, recipe, vocabulary, transcriber, epoch, state)
     try:
         make_ready(run, recipe.search)
     except LanguageModelError as error:
@@ -277,7 +283,8 @@ def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -
             raise
         summary = f"{error.summary} ({folder.search} asks for it; --untuned passes that over)"
         raise LanguageModelError(summary, error.problems) from None
-    return run
+    notes = notes_on_search(folder, epoch, recipe.search) if tuned else ()
+    return replace(run, notes=(*notes, *notes_on_models(run)))
 
 
 def _changeable() -> str:

@@ -20,6 +20,7 @@ from spelldown.search.searching.beam.rescoring import rescored
 from spelldown.search.searching.beam.settings import BeamSettings
 from spelldown.search.searching.greedy import GreedySettings, greedy
 from spelldown.search.searching.hypothesis import Hypothesis
+from spelldown.search.searching.limits import step_limits
 from spelldown.search.searching.memory import utterances_at_once
 from spelldown.search.searching.sampling import RandomSettings, random_search
 
@@ -72,7 +73,7 @@ def search(
         return greedy(recognizer, memory, settings, **common)
     models = _models(recognizer, settings, language_model, rescoring_model, internal_model)
     found: list[Hypothesis] = []
-    for part in _parts(recognizer, memory, settings):
+    for part in _parts(recognizer, memory, settings, **common):
         if isinstance(settings, RandomSettings):
             found += random_search(recognizer, part, settings, **common)
         else:
@@ -152,12 +153,24 @@ def _models(
     return {name: model for name, (weight, model, _) in wanted.items() if weight and model}
 
 
-def _parts(recognizer: Any, memory: Any, settings: RandomSettings | BeamSettings) -> list[Any]:
+def _parts(
+    recognizer: Any,
+    memory: Any,
+    settings: RandomSettings | BeamSettings,
+    seconds_per_frame: float | None,
+    keep_weights: bool,
+) -> list[Any]:
     """The batch in parts whose hypotheses fit into memory; whole, if it is no recognizer's."""
-    if not isinstance(memory, Memory):
+    if not isinstance(memory, Memory) or len(memory.lengths) == 0:
         return [memory]
-    each = settings.beam if isinstance(settings, BeamSettings) else settings.draws
-    at_once = utterances_at_once(memory.frames, each, recognizer.vocabulary)
+    at_once = utterances_at_once(
+        memory.frames,
+        settings.beam if isinstance(settings, BeamSettings) else settings.draws,
+        recognizer.vocabulary,
+        steps=int(step_limits(memory.lengths, settings, seconds_per_frame).max()),
+        heads=recognizer.heads if keep_weights else 0,
+        ctc=isinstance(settings, BeamSettings) and settings.ctc_weight > 0,
+    )
     return [
         Memory(frames, lengths)
         for frames, lengths in zip(

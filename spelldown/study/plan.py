@@ -3,29 +3,23 @@
 Nothing is trained before every recipe is right and every corpus can be read.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
-from pydantic import BaseModel
 
 from spelldown.data.batching import Batches
 from spelldown.errors import DataError, RecipeError, StudyError
 from spelldown.recipe.parts import build_parts
 from spelldown.recipe.reading.overrides import change, override
 from spelldown.recipe.reading.page import Page, read_page
-from spelldown.recipe.reading.places import KIND
 from spelldown.recipe.recipe import ROOT, Recipe, recipe_of
 from spelldown.study.axes import Choice, OptunaSettings, combinations, values_of
 from spelldown.study.folder import Plan, Row, StudyFolder, folder_name
+from spelldown.study.identity import identity_of
 from spelldown.study.study import RowSettings, Study
 
 BASE = "base"
-IDLE = ("threads", "device", "memory", "pictures", "pictures_every", "checkpoint_minutes")
-"""Keys of `training` that change how a run is made and not what it learns: a run goes on, and is
-not repeated, when they are others."""
 
 
 @dataclass
@@ -98,7 +92,7 @@ def add_row(planned: Planned, folder: StudyFolder, row: Row, recipe: Recipe) -> 
     identities, runs = dict(plan.identities), {}
     for seed in settings.every_seed:
         asked = recipe.model_copy(update={"seed": seed})
-        identity = identity_of(asked, settings.budget.minutes)
+        identity = identity_of(asked, settings.budget.minutes, row.changes)
         name = names.get(identity) or _free_name(f"{row.name}-seed{seed}", folder, identities)
         names[identity], identities[name], runs[seed] = name, identity, name
         planned.recipes[name] = asked
@@ -116,34 +110,6 @@ def row_of(planned: Planned, name: str, choice: Choice) -> tuple[Row, Recipe]:
         trains = corpora_of([recipe])
         recipe, base = resolving.updates(recipe, trains), resolving.alike(base, trains)
     return _row(one, base, recipe), recipe
-
-
-def identity_of(recipe: Recipe, minutes: float | None = None) -> str:
-    """What tells runs apart: a hash of all that decides what a run learns.
-
-    What has its default is left out, so that a key that spelldown gains later changes nothing.
-    """
-    page = {key: value for key, value in dict(recipe).items() if key not in ("name", "trackers")}
-    found = {key: _stated(value) for key, value in page.items()}
-    found["training"] = {k: v for k, v in _stated(recipe.training).items() if k not in IDLE}
-    if minutes is not None:
-        found["minutes"] = minutes
-    text = json.dumps(found, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _stated(value: Any) -> Any:
-    """A value as a page would state it that leaves out defaults, but no kind."""
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        return {
-            name: _stated(each)
-            for name, each in dict(value).items()
-            if name == KIND or fields[name].is_required() or each != fields[name].get_default()
-        }
-    if isinstance(value, list | tuple):
-        return [_stated(each) for each in value]
-    return value
 
 
 def differences(base: Recipe | None, recipe: Recipe) -> dict[str, Any]:

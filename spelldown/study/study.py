@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field
 
 from spelldown.errors import RecipeError, StudyError
@@ -19,6 +18,7 @@ from spelldown.recipe.reading.checking import check_sections
 from spelldown.recipe.reading.overrides import override
 from spelldown.recipe.reading.page import COMMAND_LINE, Page, Problem, pages_nearby, read_page
 from spelldown.recipe.reading.places import nearest, place_of_model
+from spelldown.recipe.reading.whole import Whole
 from spelldown.recipe.recipe import NAME
 from spelldown.settings import Settings
 from spelldown.study.axes import Axis, AxisSettings, ExploreSettings, GridSettings
@@ -52,10 +52,11 @@ class BudgetSettings(Settings):
     updates: int | None = Field(None, ge=1)
     """As many whole epochs as come nearest to so many updates, in place of training.epochs."""
     minutes: float | None = Field(None, gt=0)
-    """Of training, over all starts. Schedules know nothing of it: they go by epochs."""
+    """Of training with its validations, over all starts; what a kill has lost does not count.
+    Schedules know nothing of it: they go by epochs."""
 
 
-class StudySettings(Settings):
+class StudySettings(Whole):
     """A study, whole."""
 
     name: str = Field("", pattern=f"{NAME}|^$")
@@ -94,11 +95,6 @@ class StudySettings(Settings):
         if isinstance(self.seeds, int):
             return tuple(range(1, self.seeds + 1))
         return tuple(dict.fromkeys(self.seeds))
-
-    def as_yaml(self) -> str:
-        """Every key stated."""
-        page = self.model_dump(mode="json")
-        return yaml.safe_dump(page, sort_keys=False, allow_unicode=True, width=100)
 
 
 @dataclass(frozen=True)

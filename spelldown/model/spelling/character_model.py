@@ -27,8 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spelldown.model.precision import product_dtype
+from spelldown.model.spelling.cell import Cell, gated
 from spelldown.model.spelling.products import Product
-from spelldown.model.spelling.speller import Cell, CharacterDistribution, Speller, SpellerSettings
+from spelldown.model.spelling.speller import CharacterDistribution, Speller, SpellerSettings
 from spelldown.model.spelling.unrolled import EOS
 
 TORCHS_GATES = [0, 1, 3, 2]  # ours are input, forget, output, candidate; torch has output last
@@ -241,9 +242,7 @@ class CharacterModel(nn.Module):
             else:
                 before, bias = torch.cat([outputs.to(prepared.dtype), before], 1), cell.bias
             gates = product(before).to(real) + bias
-            write, keep, show, candidate = gates.chunk(4, 1)
-            memory = keep.sigmoid() * state.cell[layer] + write.sigmoid() * candidate.tanh()
-            outputs = show.sigmoid() * memory.tanh()
+            outputs, memory = gated(gates, state.cell[layer])
             hidden.append(outputs)
             cells.append(memory)
         if self.width:

@@ -15,9 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spelldown.model.precision import product_dtype
-from spelldown.model.spelling.sharing import Owners, Projected
-
-CACHED = 2**17  # numbers, half a MiB of float32: what stays in a core's cache while it is worked on
+from spelldown.model.spelling.sharing import Owners, Projected, sigmoids_weighed
 
 
 class Kernel(ABC):
@@ -238,27 +236,17 @@ class AdditiveKernel(Kernel):
         return 2 * keys, torch.block_diag(*self.vector[:, :, None]) * 2
 
     def _energies_of_hypotheses(self, query: Tensor, past: Tensor | None, of: Tensor) -> Tensor:
-        """The same in search, forward alone: a few at a time, in place, to stay in the cache.
+        """The same in search, forward alone.
 
         As v . tanh(x) = 2v . sigmoid(2x) - v . 1, and torch's sigmoid is six times as fast.
         """
         keys, vector = self._by_frame
-        asked = query.to(vector.dtype)[:, None] * 2
-        trails = self._trails(past)
-        at_once = max(CACHED // keys[0].numel(), 1) if keys.device.type == "cpu" else len(query)
-        energies = vector.new_empty(len(query), keys.shape[1], self.heads)
-        with torch.autocast(query.device.type, enabled=False):
-            for start in range(0, len(query), at_once):
-                part = slice(start, start + at_once)
-                places = keys.index_select(0, of[part]).add_(asked[part])
-                if trails is not None:
-                    rows, spread = trails[0][part].flatten(0, 1), trails[1]
-                    places.view(len(rows), -1).addmm_(rows, spread)
-                torch.matmul(places.sigmoid_(), vector, out=energies[part])
+        query = query.to(vector.dtype) * 2
+        energies = sigmoids_weighed(keys, of, query, self._trails(past), vector)
         return energies.transpose(1, 2) - self.vector.sum(1)[:, None]
 
     def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Two factors (N, T, X) and (X, D) of what is added, doubled, for where attention was."""
+        """Two factors (N, X, T) and (X, D) of what is added, doubled, for where attention was."""
         return None
 
     def energies_backward(
@@ -303,8 +291,10 @@ class LocationKernel(AdditiveKernel):
 
     def _trail(self, past: Tensor) -> Tensor:
         """The past weights (B, H, T) through the filters: (B, T, channels)."""
-        trail = functional.conv1d(past, self.filters, padding=self.filters.shape[2] // 2)
-        return trail.transpose(1, 2)
+        return self._filtered(past).transpose(1, 2)
+
+    def _filtered(self, past: Tensor) -> Tensor:
+        return functional.conv1d(past, self.filters, padding=self.filters.shape[2] // 2)
 
     def _located(self, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"
@@ -314,7 +304,7 @@ class LocationKernel(AdditiveKernel):
 
     def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
         assert past is not None, "location-aware attention needs to be told of the past"
-        return self._trail(past).to(self.spread.dtype).contiguous(), 2 * self.spread
+        return self._filtered(past), 2 * self.spread
 
     def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"

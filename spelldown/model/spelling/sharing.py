@@ -13,6 +13,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+CACHED = 2**18  # numbers, a MiB of float32: what stays in a core's cache while it is worked on
+
 
 @dataclass(frozen=True)
 class Projected:
@@ -71,3 +73,40 @@ class Owners:
     def rows(self, grid: Tensor) -> Tensor:
         """(B, K, ...) -> rows (N, ...), the reverse of `grid`."""
         return grid.flatten(0, 1).index_select(0, self._places)
+
+
+def sigmoids_weighed(
+    keys: Tensor, of: Tensor, query: Tensor, trails: tuple[Tensor, Tensor] | None, vector: Tensor
+) -> Tensor:
+    """sigmoid(key + query + trail) vector, (N, T, H), for N hypotheses and all of their frames.
+
+    keys (B, T, D), of (N,): whose each is, query (N, D), vector (D, H); trails: two factors, (N, X,
+    T) and (X, D), or None. A few hypotheses at a time, all in one place, to stay in the cache.
+    """
+    energies = vector.new_empty(len(query), keys.shape[1], vector.shape[1])
+    at_once = max(CACHED // keys[0].numel(), 1) if keys.device.type == "cpu" else len(query)
+    room = keys.new_empty(min(at_once, len(query)), *keys.shape[1:])
+    added = (query[:, None],) if trails is None else _beside(*trails, query)
+    parts = zip(*(each.split(at_once) for each in (of, energies, *added)), strict=True)
+    with torch.autocast(query.device.type, enabled=False):
+        for part, found, *factors in parts:
+            places = room[: part.shape[0]]
+            torch.index_select(keys, 0, part, out=places)
+            if trails is None:
+                places.add_(*factors)
+            else:
+                places.baddbmm_(*factors)
+            torch.matmul(places.sigmoid_(), vector, out=found)
+    return energies
+
+
+def _beside(trails: Tensor, spread: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """Two factors (N, T, X+1) and (N, X+1, D) whose product is trails^T spread + query.
+
+    trails (N, X, T), spread (X, D), query (N, D).
+    """
+    rows, channels, frames = trails.shape
+    left = query.new_ones(rows, channels + 1, frames)
+    left[:, :channels] = trails
+    right = torch.cat([spread.expand(rows, -1, -1), query[:, None]], 1)
+    return left.transpose(1, 2), right

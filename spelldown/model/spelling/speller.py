@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from spelldown.model.dropout import drop
 from spelldown.model.spelling.attention import Attention, AttentionSettings
+from spelldown.model.spelling.cell import Cell, FirstCell, gated, tanh
 from spelldown.model.spelling.kernels import Kernel
 from spelldown.model.spelling.sharing import Projected
 from spelldown.model.spelling.unrolled import Loop, unroll
@@ -73,7 +74,8 @@ class SpellerState:
 
     hidden and cell (layers, B, D), context (B, C), weights and past (B, H, T): where attention
     looked in the last step, and what it is told of all steps before. kernel: the listener's output
-    as attention uses it, the same at every step.
+    as attention uses it, the same at every step. speller: whose state it is. first: its first cell,
+    once many steps are to follow.
     """
 
     kernel: Kernel
@@ -82,51 +84,33 @@ class SpellerState:
     context: Tensor
     weights: Tensor
     past: Tensor
+    speller: Speller
+    first: FirstCell | None = None
 
     def select(self, rows: Tensor) -> SpellerState:
         """The state of hypotheses `rows` (N,), which may repeat, be reordered or be left out."""
-        return SpellerState(
-            self.kernel.select(rows),
-            self.hidden[:, rows],
-            self.cell[:, rows],
-            self.context[rows],
-            self.weights[rows],
-            self.past[rows],
+        return replace(
+            self,
+            kernel=self.kernel.select(rows),
+            hidden=self.hidden.index_select(1, rows),
+            cell=self.cell.index_select(1, rows),
+            context=self.context.index_select(0, rows),
+            weights=self.weights.index_select(0, rows),
+            past=self.past.index_select(0, rows),
         )
 
     def share(self, most: int) -> SpellerState:
         """The same, where up to `most` hypotheses of an utterance will share what was heard.
 
         From then on `select` copies none of it; hypotheses of one utterance stay side by side.
+        Weights are laid out here for the steps that follow: they carry no gradients, and the state
+        is worth nothing once weights have changed.
         """
-        return replace(self, kernel=self.kernel.share(most))
+        return replace(self, kernel=self.kernel.share(most), first=self.speller.first_cell())
 
     def forget(self, kept: Tensor) -> SpellerState:
         """The same hypotheses, all of utterances `kept` (U,), rising: the others are forgotten."""
         return replace(self, kernel=self.kernel.forget(kept))
-
-
-class Cell(nn.Module):
-    """One LSTM cell's weights, gates in the order input, forget, output, candidate.
-
-    One matrix serves input and state together, and one bias (two would always be added).
-    """
-
-    def __init__(self, input_width: int, width: int, initial: str) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(4 * width, input_width + width))
-        self.bias = nn.Parameter(torch.zeros(4 * width))
-        bound = 0.1 if initial == "uniform" else width**-0.5
-        for parameter in (self.weight, self.bias):
-            nn.init.uniform_(parameter, -bound, bound)
-
-    def forward(self, inputs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """The next (hidden, cell), each (B, D), from inputs (B, I)."""
-        gates = functional.linear(torch.cat([inputs, hidden.to(inputs.dtype)], 1), self.weight)
-        gates = gates.to(cell.dtype) + self.bias
-        write, keep, show, candidate = gates.chunk(4, 1)
-        cell = keep.sigmoid() * cell + write.sigmoid() * candidate.tanh()
-        return show.sigmoid() * cell.tanh(), cell
 
 
 class CharacterDistribution(nn.Module):
@@ -154,7 +138,7 @@ class CharacterDistribution(nn.Module):
         for layer in self.layers:
             features = layer(features)
             if self.tanh:
-                features = drop(features.tanh(), self.dropout, dropout)
+                features = drop(tanh(features), self.dropout, dropout)
         if self.projection is not None:
             return self.projection(features)  # type: ignore[no-any-return]
         return functional.linear(features, embedding, self.bias)
@@ -192,12 +176,21 @@ class Speller(nn.Module):
         context = like.new_zeros(batch, self.attention.context_width)
         weights = like.new_zeros(batch, heads, frames)
         kernel = self.attention.kernel(projected)
-        return SpellerState(kernel, state, state, context, weights, weights)
+        return SpellerState(kernel, state, state, context, weights, weights, self)
+
+    @torch.no_grad()
+    def first_cell(self) -> FirstCell:
+        """The first cell as a search of many steps asks it."""
+        return FirstCell.of(self._table(), self._cells()[0].weight[:, self.settings.embedding :])
 
     def step(self, symbols: Tensor, state: SpellerState) -> tuple[Tensor, SpellerState]:
         """Log-probabilities (B, V) of the next symbol after `symbols` (B,), and the new state."""
-        embedded = self.embedding(symbols)
-        top, state = self._advance(embedded, state, None)
+        if state.first is None:
+            top, state = self._advance(self.embedding(symbols), state, None)
+        else:
+            gates = state.first(symbols, state.context, state.hidden[0])
+            below = gated(gates, state.cell[0])
+            top, state = self._ascend([below], state, None)
         features = torch.cat([top, state.context.to(top.dtype)], 1)
         logits = self.distribution(features, self.embedding.weight, dropout=False)
         return logits.to(state.cell.dtype).log_softmax(1), state
@@ -210,17 +203,23 @@ class Speller(nn.Module):
         `masks` (layers, B, D) are this step's dropout, already scaled.
         """
         inputs = torch.cat([embedded, state.context.to(embedded.dtype)], 1)
-        hidden, cells = [], []
-        for layer, cell in enumerate(self.cells):
-            new, memory = cell(inputs, state.hidden[layer], state.cell[layer])
-            hidden.append(new)
-            cells.append(memory)
-            inputs = new if masks is None else new * masks[layer]
+        first = self.cells[0](inputs, state.hidden[0], state.cell[0])
+        return self._ascend([first], state, masks)
+
+    def _ascend(
+        self, done: list[tuple[Tensor, Tensor]], state: SpellerState, masks: Tensor | None
+    ) -> tuple[Tensor, SpellerState]:
+        """The rest of a step, after the first cell: `done` has its (hidden, cell)."""
+        inputs = done[0][0] if masks is None else done[0][0] * masks[0]
+        for layer, cell in enumerate(self._cells()[1:], 1):
+            done.append(cell(inputs, state.hidden[layer], state.cell[layer]))
+            inputs = done[-1][0] if masks is None else done[-1][0] * masks[layer]
+        hidden, cells = (torch.stack(each) for each in zip(*done, strict=True))
         query = self.attention.query(inputs)
         context, weights = state.kernel.attend(query, state.past)
         past = state.past + weights if self.attention.past == "all" else weights
-        return inputs, SpellerState(
-            state.kernel, torch.stack(hidden), torch.stack(cells), context, weights, past
+        return inputs, replace(
+            state, hidden=hidden, cell=cells, context=context, weights=weights, past=past
         )
 
     def forward(

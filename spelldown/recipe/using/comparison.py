@@ -14,7 +14,8 @@ from spelldown.recipe.reading.page import Page, merged, read_page
 from spelldown.recipe.recipe import ROOT, recipe_of
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import Progress, ToScore, evaluated, part_to_score
-from spelldown.recipe.using.ready import make_ready
+from spelldown.recipe.using.ready import LANDSCAPE, make_ready
+from spelldown.recipe.using.ready import TUNED as RECORD
 from spelldown.search.metrics import Interval
 from spelldown.search.paired import MEASURES, MeanScores, Verdict
 from spelldown.search.search import SearchSettings
@@ -114,8 +115,10 @@ def read_searches(path: Path, runs: Sequence[Run]) -> Searches:
         beam and CTC: {kind: beam, beam: 8, ctc_weight: 0.3}
         tuned: tuned                # by each run's own search.yaml
 
-    Raises RecipeError for a page that is not such, with everything that is wrong in it, and
-    RunError for a run without a search.yaml where one is asked for.
+    A run whose tuning found nothing better than the recipe's own search has no search.yaml, and is
+    searched by the recipe (`notes_on_tuned` tells). Raises RecipeError for a page that is not such,
+    with everything that is wrong in it, and RunError for a run that was not tuned where that is
+    asked for.
     """
     page = read_page(path, ROOT)
     problems = [problem.text(page.origins) for problem in page.problems]
@@ -148,9 +151,29 @@ def _section(page: Page, name: str) -> Page:
 
 
 def _tuned(run: Run) -> Page:
+    if _tuned_in_vain(run):
+        return Page()
     if not run.folder.search.is_file():
         raise RunError(f"{run.folder} has no search.yaml; spelldown tune {run.folder} finds one")
     return read_page(run.folder.search, ROOT)
+
+
+def _tuned_in_vain(run: Run) -> bool:
+    """Whether tuning came to its end and left the recipe's own search."""
+    written = run.folder.search.is_file() or (run.folder.tuning / RECORD).is_file()
+    return not written and (run.folder.tuning / LANDSCAPE).is_file()
+
+
+def notes_on_tuned(path: Path, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Which runs have nothing tuned, of a page that asks for that."""
+    if TUNED not in read_page(path, ROOT).data.values():
+        return ()
+    return tuple(
+        f"{run.folder}: tuning found nothing better than the recipe's own search, which is what "
+        "stands in its place here"
+        for run in runs
+        if _tuned_in_vain(run)
+    )
 
 
 def compare(
@@ -158,10 +181,12 @@ def compare(
     split: str = "test",
     searches: Searches | None = None,
     progress: Progress | None = None,
+    told: Sequence[str] = (),
 ) -> Comparison:
     """The measures of each way to search over a part, as means of the runs.
 
-    searches: by name, of each run; None for one row, each run's own. Raises DataError as `evaluate`
+    searches: by name, of each run; None for one row, each run's own. told: notes beside those on
+    the runs. Raises DataError as `evaluate`
     does, and where the runs do not score the same utterances; LanguageModelError for a language
     model that is not there or does not fit.
     """
@@ -190,7 +215,7 @@ def compare(
     notes = dict.fromkeys(f"{run.folder}: {note}" for run, part in zip(runs, parts, strict=True)
                           for note in part.notes)  # fmt: skip
     return Comparison(
-        tuple(run.folder.path for run in runs), parts[0].name, speech, rows, tuple(notes)
+        tuple(run.folder.path for run in runs), parts[0].name, speech, rows, (*told, *notes)
     )
 
 

@@ -21,6 +21,7 @@ from spelldown.search.metrics import Counts, Scores, edit_counts, score
 from spelldown.search.search import SearchSettings
 from spelldown.search.transcribing.confidence import word_confidences
 from spelldown.search.transcribing.transcript import Failure, Item, Transcript
+from spelldown.training.guard.scoring import within_memory
 from spelldown.training.run.pictures import Shown, attention_page
 from spelldown.writing import write_whole
 
@@ -106,19 +107,23 @@ def evaluate(
     split: str = "test",
     progress: Progress | None = None,
     by: Sequence[str] = (),
+    memory: str | None = None,
 ) -> Evaluation:
     """Spells every utterance of a part and compares it with its transcript.
 
     split: train, dev or test of the recipe, or the name of any part. by: score groups of utterances
-    apart too, as `gender` or `age:16` (data/groups.py). Raises DataError for a part that has no
-    transcripts, for groups of which nothing is known, or for unusable utterances where
-    `data.problems` is `stop`. A text with characters that the run cannot spell is scored like any
-    other.
+    apart too, as `gender` or `age:16` (data/groups.py). memory: a limit that is held meanwhile, as
+    6GB. What does not fit into memory is spelled in smaller batches.
+
+    Raises DataError for a part that has no transcripts, for groups of which nothing is known, or
+    for unusable utterances where `data.problems` is `stop`; DoesNotFitError for an utterance that
+    does not fit into memory alone. A text with characters that the run cannot spell is scored like
+    any other.
     """
     part = part_to_score(run, split)
     for way in by:
         grouped_by(part.cuts, way)  # what cannot be grouped is told before the work
-    spelled = run.transcriber.transcribe(part.items())
+    spelled = within_memory(run.transcriber, list(part.items()), memory)
     results = list(progress(spelled, len(part.cuts)) if progress else spelled)
     return evaluated(run, part, results, by)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spelldown.errors import RecipeError
 from spelldown.recipe.language.internal import learn_mean_context
+from spelldown.search.language.language_model import identity
 from spelldown.search.search import BeamSettings, SearchSettings
 from spelldown.training.run.run_folder import RunFolder
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from spelldown.recipe.run import Run
 
 TUNED = "tuned.json"  # in a run's tuning folder: what its search.yaml was found with
+LANDSCAPE = "landscape.html"  # there too: what was tried, whether or not anything was found
 WEIGHED = {"lm": "lm_weight", "rescore_lm": "rescore_weight", "ilm": "ilm_weight"}
 
 
@@ -47,15 +50,42 @@ def make_ready(run: Run, search: SearchSettings) -> None:
     run.transcriber.language_models(search)
 
 
-def notes_on_search(folder: RunFolder, epoch: int) -> tuple[str, ...]:
-    """Whether a tuned search was found for the weights that are in use."""
+def language_models_of(search: SearchSettings) -> dict[str, str]:
+    """The language models that a search asks, by their whole paths: which they are."""
+    if not isinstance(search, BeamSettings):
+        return {}
+    paths = [Path(path).absolute() for path in (search.lm, search.rescore_lm) if path]
+    return {str(path): identity(path) for path in paths}
+
+
+def notes_on_search(folder: RunFolder, epoch: int, search: SearchSettings) -> tuple[str, ...]:
+    """Whether a tuned search was found for what is in use: the weights, and the language models.
+
+    search: that is in use, laid over the tuned one perhaps.
+    """
     if not folder.search.is_file():
         return ()
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    notes = []
+    anew = f"spelldown tune {folder} finds it anew"
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         record = json.loads((folder.tuning / TUNED).read_text(encoding="utf-8"))
         if record["epoch"] != epoch:
-            return (
+            notes.append(
                 f"{folder.search} was tuned with the weights of epoch {record['epoch']}, and those "
-                f"in use are of epoch {epoch}: spelldown tune {folder} finds it anew",
+                f"in use are of epoch {epoch}: {anew}"
             )
-    return ()
+        used = language_models_of(search)
+        notes += [
+            f"the language model {path} has been made anew since {folder.search} was tuned with "
+            f"it: {anew}"
+            for path, known in record.get("language_models", {}).items()
+            if used.get(path, known) != known
+        ]
+    return tuple(notes)
+
+
+def notes_on_models(run: Run) -> tuple[str, ...]:
+    """Which symbols the language models of a run's search know nothing of."""
+    models = run.transcriber.language_models(run.transcriber.search)
+    lacking = dict.fromkeys(getattr(model, "missing", "") for model in models.values())
+    return tuple(filter(None, lacking))

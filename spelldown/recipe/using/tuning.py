@@ -26,7 +26,7 @@ from spelldown.recipe.using.evaluation import (
     part_to_score,
 )
 from spelldown.recipe.using.landscape import write_landscape
-from spelldown.recipe.using.ready import TUNED, make_ready
+from spelldown.recipe.using.ready import LANDSCAPE, TUNED, language_models_of, make_ready
 from spelldown.recipe.using.trials import Judge, Measured, Trial, Trials, Weight, run_trials
 from spelldown.search.metrics import Interval
 from spelldown.search.paired import MeanScores, Verdict
@@ -290,7 +290,7 @@ def _finish(
     search = with_weights(asked.search, best.weights)
     before, after = spell.evaluation(run.transcriber.search), spell.evaluation(search)
     better = getattr(after.scores, asked.judge) < getattr(before.scores, asked.judge)
-    page = run.folder.tuning / "landscape.html"
+    page = run.folder.tuning / LANDSCAPE
     found = Tuned(
         run.folder.path, part.name, asked, trials, best, search, before, after, better, page,
         part.notes,
@@ -306,7 +306,11 @@ def _finish(
         f"{before.scores.utterances} utterances",
     )
     if better:
-        record = {"epoch": run.epoch, **found.as_dict()}
+        record = {
+            "epoch": run.epoch,
+            "language_models": language_models_of(found.search),
+            **found.as_dict(),
+        }
         write_whole(run.folder.tuning / TUNED, json.dumps(record, indent=1) + "\n")
         write_whole(run.folder.search, _page(found))
     return found

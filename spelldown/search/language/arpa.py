@@ -48,11 +48,12 @@ class Grams:
 class Arpa:
     """What an ARPA file holds of a vocabulary's symbols: the orders from 1 on, and <unk>.
 
-    Symbols that are not in the file are as likely as <unk>.
+    Symbols that are not in the file, `missing`, are as likely as <unk>.
     """
 
     orders: tuple[Grams, ...]
     unknown: float
+    missing: tuple[str, ...] = ()
 
 
 def write_arpa(path: Path, model: Estimated, symbols: Sequence[str]) -> None:
@@ -124,6 +125,7 @@ class _Reader:
         self.lines = iter(file)
         self.number = 0
         self.unknown = UNKNOWN_MISSING
+        self.missing: tuple[str, ...] = ()
         self.skipped: list[int] = []  # lines of this section that hold <unk>
 
     def read(self) -> Arpa:
@@ -132,7 +134,7 @@ class _Reader:
         line = self._next("\\end\\")
         if line != "\\end\\":
             raise self._error(f"\\end\\ expected after the last n-grams, found {line!r}")
-        return Arpa(tuple(orders), self.unknown)
+        return Arpa(tuple(orders), self.unknown, self.missing)
 
     def _error(self, found: str, problems: Sequence[str] = ()) -> LanguageModelError:
         return LanguageModelError(f"{self.path}, line {self.number}: {found}", problems)
@@ -253,6 +255,8 @@ class _Reader:
         for token in (BEGIN, END):
             if self.tokens[token] not in grams.symbols:
                 raise self._error(f"\\1-grams: has no {token}")
+        there = {PAD, *grams.symbols[:, 0].tolist()}
+        self.missing = tuple(self.symbols[place] for place in range(size) if place not in there)
         log_probs, backoffs = np.full(size, self.unknown), np.zeros(size)
         self._hold_distinct(np.sort(grams.symbols[:, 0]), np.argsort(grams.symbols[:, 0]), first)
         log_probs[grams.symbols[:, 0]] = grams.log_probs

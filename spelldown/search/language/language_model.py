@@ -5,6 +5,7 @@ It is asked as the speller is: `start`, then `step` for every symbol, the first 
 Nothing is kept between calls but in the state that goes in and comes out.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from spelldown.data.vocabulary import EOS, PAD, SOS, Vocabulary
 from spelldown.errors import LanguageModelError
 
 PAGE = "language_model.json"  # what a language model's folder is known by
+MADE_OF = ("model.arpa", "weights.safetensors")  # of which the rest can be made
 SHOWN = 8  # symbols named where two vocabularies differ
 
 
@@ -53,17 +55,26 @@ class LanguageModel(Protocol):
 
 
 def log_probs_of(
-    model: LanguageModel, texts: Sequence[Sequence[int]], device: torch.device, rows: int = 256
+    model: LanguageModel,
+    texts: Sequence[Sequence[int]],
+    device: torch.device,
+    rows: int = 256,
+    ended: Sequence[bool] | None = None,
 ) -> list[float]:
     """The natural logarithm of the probability of each whole text, that it ends there included.
 
-    texts: symbols without `<sos>` and `<eos>`. rows: how many are read side by side.
+    texts: symbols without `<sos>` and `<eos>`. rows: how many are read side by side. ended: which
+    of them end there; of the others, the probability that they begin so. All if None.
     """
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     found = [0.0] * len(texts)
     for start in range(0, len(order), rows):
         places = order[start : start + rows]
-        fed = [torch.tensor([SOS, *texts[place], EOS]) for place in places]
+        ends = [[EOS] if ended is None or ended[place] else [] for place in places]
+        fed = [
+            torch.tensor([SOS, *texts[place], *end])
+            for place, end in zip(places, ends, strict=True)
+        ]
         symbols = pad_sequence(fed, batch_first=True, padding_value=PAD).to(device)
         total = torch.zeros(len(places), dtype=torch.float64, device=device)
         state = model.start(len(places), device)
@@ -74,6 +85,18 @@ def log_probs_of(
         for place, value in zip(places, total.tolist(), strict=True):
             found[place] = value
     return found
+
+
+def identity(path: Path) -> str:
+    """What tells a language model from another at the same place: a hash of what it is made of."""
+    files = [path]
+    if path.is_dir():
+        files = [path / name for name in (PAGE, *MADE_OF) if (path / name).is_file()]
+    found = hashlib.blake2b(digest_size=16)
+    for file in files:
+        with file.open("rb") as content:
+            found.update(hashlib.file_digest(content, "blake2b").digest())
+    return found.hexdigest()
 
 
 def load_language_model(path: Path, vocabulary: Vocabulary) -> LanguageModel:

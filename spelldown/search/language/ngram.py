@@ -24,6 +24,7 @@ from safetensors.numpy import save
 from torch import Tensor
 from torch.nn import functional
 
+from spelldown.errors import LanguageModelError
 from spelldown.search.language.arpa import read_arpa
 from spelldown.search.language.nodes import Nodes, nodes_of
 from spelldown.writing import write_whole
@@ -31,6 +32,8 @@ from spelldown.writing import write_whole
 ARPA, NODES = "model.arpa", "nodes.safetensors"  # in a language model's folder
 TABLE = 1 << 28  # bytes of rows, on each device that the model is used on
 CHUNK = 1 << 16  # nodes laid down at once
+SHOWN = 8  # symbols named
+LACKING = "each is as likely as <unk>, and never written where the file has none"
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,19 @@ class NGramState:
 class NGram:
     """An n-gram language model; see `LanguageModel` for what it is asked.
 
-    table: bytes that rows may take on each device it is used on.
+    table: bytes that rows may take on each device it is used on. missing: says which symbols it
+    knows nothing of; empty if there are none.
     """
 
     def __init__(
-        self, nodes: Nodes, symbols: Sequence[str], order: int, table: int = TABLE
+        self,
+        nodes: Nodes,
+        symbols: Sequence[str],
+        order: int,
+        table: int = TABLE,
+        missing: str = "",
     ) -> None:
-        self.symbols, self.order = tuple(symbols), order
+        self.symbols, self.order, self.missing = tuple(symbols), order, missing
         self._nodes, self._table = nodes, table
         self._machines: dict[torch.device, _Machine] = {}
 
@@ -60,14 +69,15 @@ class NGram:
     def read(cls, path: Path, symbols: Sequence[str]) -> "NGram":
         """The model of an ARPA file over a vocabulary's symbols. Raises what `read_arpa` does."""
         arpa = read_arpa(path, symbols)
-        return cls(nodes_of(arpa), symbols, len(arpa.orders))
+        missing = f"{path} lacks {_listed(arpa.missing)}: {LACKING}" if arpa.missing else ""
+        return cls(nodes_of(arpa), symbols, len(arpa.orders), missing=missing)
 
     @classmethod
     def of_folder(cls, folder: Path, symbols: Sequence[str]) -> "NGram":
         """The model of a folder that `spelldown train-lm` made, over its symbols.
 
         Its nodes are kept there, and read in no time unless the ARPA file has been changed since.
-        Raises LanguageModelError as `read_arpa` does.
+        Raises LanguageModelError as `read_arpa` does, and for a file that lacks some of them.
         """
         arpa, kept = folder / ARPA, folder / NODES
         with (
@@ -79,7 +89,14 @@ class NGram:
                 names = [field.name for field in fields(Nodes)]
                 nodes = Nodes(**{name: file.get_tensor(name) for name in names})
                 return cls(nodes, symbols, int(about["order"]))
-        return cls.read(arpa, symbols)
+        model = cls.read(arpa, symbols)
+        if model.missing:
+            told = model.missing.removesuffix(f": {LACKING}")
+            raise LanguageModelError(
+                f"{told}, which the language model of its folder had: make it anew by `spelldown "
+                "train-lm`, or name the ARPA file itself"
+            )
+        return model
 
     def keep_nodes(self, folder: Path) -> None:
         """Writes the nodes beside the ARPA file that they were made from."""
@@ -100,6 +117,11 @@ class NGram:
         if device not in self._machines:
             self._machines[device] = _Machine(self._nodes, len(self.symbols), self._table, device)
         return self._machines[device]
+
+
+def _listed(symbols: Sequence[str]) -> str:
+    some = ", ".join(map(repr, symbols[:SHOWN])) + (", ..." if len(symbols) > SHOWN else "")
+    return f"{len(symbols)} of the recognizer's symbols ({some})"
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from spelldown.data.vocabulary import EOS, PAD, SOS
 from spelldown.search.searching.hypothesis import Hypothesis, MemoryT, Sharing, Spells, StateT
 from spelldown.search.searching.limits import LimitSettings, step_limits
+from spelldown.search.searching.rows import held
 
 SPARE = 1 / 8
 """Share of the rows held that must have ended before they are dropped. Dropping copies what the
@@ -81,10 +82,11 @@ def spell(
         if keep_weights:
             attended.append(state.weights)
         live = live & (fed != EOS) & (limits[rows] > len(taken))
-        going = live.nonzero().squeeze(1)  # the step's one transfer: its size is needed here
-        if len(going) == 0:
+        count = int(live.sum())  # the step's one transfer
+        if count == 0:
             break
-        if len(going) <= (1 - SPARE) * len(rows):
+        if count <= (1 - SPARE) * len(rows):
+            going = live.logical_not().argsort(stable=True)[: held(count)].sort().values
             rows, fed, live, state = rows[going], fed[going], live[going], state.select(going)
     return _hypotheses(taken, attended, lengths)
 

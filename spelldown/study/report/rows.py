@@ -200,5 +200,5 @@ def trials(rows: Sequence[RowFigures], part: str, measure: str) -> list[Trial]:
             if run.outcome.over and part in run.scores:
                 error = float(getattr(run.scores[part], measure))
                 key = run.folder.path, tuple(sorted(values.items()))
-                found[key] = Trial(values, error, run.aligned_epoch)
+                found[key] = Trial(values, error, run.aligned_epoch, run.seed)
     return list(found.values())

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from spelldown.recipe.recipe import Recipe, read_recipe
-from spelldown.study.plan import Planned, identity_of
+from spelldown.study.identity import MEASURED, identity_of
+from spelldown.study.plan import Planned
 from spelldown.study.where.local import said_of
 
 MODULE = "spelldown.study.running.estimates"
@@ -44,10 +45,11 @@ def sizes_of(
     planned: Planned, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Mapping[str, Sizes]:
     """The sizes of every run, by its name; recipes that differ in their seed alone share theirs."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[object, ...], list[str]] = {}
     for name, recipe in planned.recipes.items():
         plain = recipe.model_copy(update={"seed": 0})
-        groups.setdefault(identity_of(plain), []).append(name)
+        made = (getattr(plain.training, key) for key in MEASURED)
+        groups.setdefault((identity_of(plain), *made), []).append(name)
     found: dict[str, Sizes] = {}
     for done, names in enumerate(groups.values()):
         progress(done, len(groups))

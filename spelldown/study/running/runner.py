@@ -16,17 +16,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from spelldown.errors import RecipeError, RunError, StudyError
+from spelldown.errors import NotNowError, RecipeError, RunError, StudyError
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.study.folder import Outcome, StudyFolder, moment, write_outcome
-from spelldown.study.plan import IDLE, Planned
+from spelldown.study.identity import IDLE
+from spelldown.study.plan import Planned
 from spelldown.study.running.single import INTERRUPTED, NO_SPACE
 from spelldown.study.where.place import Ended, Handle, Job, Place
 from spelldown.training.run.checkpoint import newest
+from spelldown.training.run.tracking import duration
 from spelldown.writing import held, write_whole
 
 TICK = 0.5  # seconds between looks at what runs
 LOST = 3  # machines that may be lost under a run before it counts as failed
+WAITS = (5.0, 20.0, 60.0, 120.0, 300.0)
+"""Seconds until the next try, while a place takes no runs; then it is taken at its word."""
 STOPPING = 120.0  # seconds that runs may take to save all, when the study is to end
 SINGLE = "spelldown.study.running.single"
 SAID = {NO_SPACE: "no space left on the disk", INTERRUPTED: "interrupted"}
@@ -67,6 +71,8 @@ class Runner:
     losses: dict[str, int] = field(default_factory=dict)
     unwritten: set[str] = field(default_factory=set)
     since: dict[str, float] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)  # in a row, by what was asked
+    paused: float = 0.0  # until when the place is asked for nothing
     ending: bool = False
 
     def run(self, place: Place) -> bool:
@@ -82,7 +88,8 @@ class Runner:
                     break
                 self._fill(place)
                 self._write_again()
-                if not self.running and not self._waiting() and not self._add_rows(place):
+                idle = not self.running and not self._waiting() and not self._add_rows(place)
+                if idle and time.monotonic() >= self.paused:
                     break
                 self.watcher.tick(self)
                 time.sleep(TICK)
@@ -123,7 +130,7 @@ class Runner:
     def _add_rows(self, place: Place) -> bool:
         """Adds rows that are thought of while the study runs; whether one was added."""
         added = False
-        while self.further is not None and len(self._waiting()) < place.room():
+        while self.further is not None and len(self._waiting()) < self._room(place):
             if not self.further.more(self):
                 return added
             added = True
@@ -133,8 +140,33 @@ class Runner:
     def _fill(self, place: Place) -> None:
         """Submits as many runs as there is room for."""
         self._add_rows(place)
-        for name in self._waiting()[: max(place.room(), 0)]:
+        for name in self._waiting()[: self._room(place)]:
             self._submit(name, place)
+            if time.monotonic() < self.paused:
+                break
+
+    def _room(self, place: Place) -> int:
+        """How many runs the place takes now; none while it is left in peace."""
+        if time.monotonic() < self.paused:
+            return 0
+        try:
+            room = place.room()
+        except NotNowError as error:
+            if not self._has_patience("room", error):
+                raise
+            return 0
+        self.refusals.pop("room", None)
+        return max(room, 0)
+
+    def _has_patience(self, asked: str, error: NotNowError) -> bool:
+        """Whether a place that refuses is to be asked again, which it is not for a while."""
+        refusals = self.refusals.get(asked, 0)
+        if refusals == len(WAITS):
+            return False
+        self.refusals[asked] = refusals + 1
+        self.paused = time.monotonic() + WAITS[refusals]
+        self.watcher.message(f"{error}; the next try is in {duration(WAITS[refusals])}")
+        return True
 
     def _submit(self, name: str, place: Place) -> None:
         recipe = self.planned.recipes[name]
@@ -152,8 +184,13 @@ class Runner:
                 )
             )
         except (OSError, StudyError) as error:  # other runs may be taken, and those under way go on
-            self._set(name, self.outcomes[name].now("failed", f"it could not be started: {error}"))
+            if isinstance(error, NotNowError) and self._has_patience("submit", error):
+                self.given.discard(name)
+            else:
+                why = f"it could not be started: {error}"
+                self._set(name, self.outcomes[name].now("failed", why))
             return
+        self.refusals.pop("submit", None)
         self.running[name], self.since[name] = handle, time.monotonic()
         self._set(name, self.outcomes[name].now("running"), write=False)
 

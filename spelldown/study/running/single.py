@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 
-from spelldown.errors import DataError, RunError, SpelldownError
+from spelldown.errors import CheckpointError, DataError, RunError, SpelldownError
 from spelldown.recipe import run as runs
+from spelldown.recipe.language.pretraining import FOLDER as PRETRAINING
 from spelldown.recipe.parts import build_recognizer
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.recipe.using.evaluation import evaluate
@@ -38,7 +39,7 @@ from spelldown.study.folder import (
     write_scores,
 )
 from spelldown.study.where.local import LEASHED
-from spelldown.training.run.checkpoint import newest
+from spelldown.training.run.checkpoint import load_state, newest
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import PlainLines
 from spelldown.training.trainer import Outcome as Trained
@@ -49,13 +50,22 @@ FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota
 
 
 class Limited(PlainLines):
-    """Plain lines, and a wish to end once training has taken so many seconds."""
+    """Plain lines, and a wish to end once training has taken so many seconds.
+
+    They count from the first epoch's begin: to read the corpus is no training.
+    """
 
     def __init__(self, seconds: float | None, before: float) -> None:
-        """before: seconds that earlier starts took."""
+        """before: seconds that earlier starts trained."""
         super().__init__()
-        self.limit, self.spent = seconds, time.monotonic() - before
+        self.limit, self.before = seconds, before
+        self.began: float | None = None
         self.reached = False
+
+    def epoch_begins(self, epoch: int, epochs: int, batches: int, done: int) -> None:
+        super().epoch_begins(epoch, epochs, batches, done)
+        if self.began is None:
+            self.began = time.monotonic()
 
     def updated(self, done: int, utterances: int, loss: float) -> None:
         super().updated(done, utterances, loss)
@@ -66,8 +76,9 @@ class Limited(PlainLines):
         self._look()
 
     def _look(self) -> None:
-        over = self.limit is not None and time.monotonic() - self.spent >= self.limit
-        if over and not self.reached:
+        if self.limit is None or self.began is None or self.reached:
+            return
+        if self.before + time.monotonic() - self.began >= self.limit:
             self.reached = True
             signal.raise_signal(signal.SIGTERM)  # the trainer ends its update and saves
 
@@ -85,6 +96,7 @@ class Single:
         self.folder = self.study.run(self.name)
         self.path = self.folder.path
         self.began = time.monotonic()
+        self.scoring = False  # has begun
 
     def work(self) -> int:
         """Does what is missing; the exit status."""
@@ -136,31 +148,31 @@ class Single:
         return told_of(outcome, tracker.reached, recipe, self.minutes)
 
     def score(self) -> None:
-        """Scores the run on every part that it was not scored on yet."""
-        figures = dict(self.before.scores)
-        done = read_scores(self.path) if figures else {}
-        missing = [part for part in self.parts if part not in figures]
+        """Scores the run on every part that it was not scored on yet, within its memory limit."""
+        self.scoring = True
+        done = read_scores(self.path) if self.before.scores else {}
+        missing = [part for part in self.parts if part not in self.before.scores]
         run = runs.load_run(self.path) if missing else None
         for part in missing:
             assert run is not None
             print(f"scoring {part}", flush=True)
             try:
-                found = evaluate(run, part)
+                found = evaluate(run, part, memory=run.recipe.training.memory)
+                done[part] = found.scores
+                figures = figures_of(found.scores, found.unended)
             except DataError as error:
-                figures[part] = {"missing": error.summary}
-                continue
-            done[part] = found.scores
-            figures[part] = figures_of(found.scores, found.unended)
-        write_scores(self.path, done)
-        self.before = replace(self.before, scores=figures)
+                figures = {"missing": error.summary}
+            write_scores(self.path, done)  # what is scored stays so, whatever happens to the next
+            self.before = replace(self.before, scores={**self.before.scores, part: figures})
 
     def failed(self, reason: str) -> int:
-        """Notes a failure; what there is of the run is scored, if it can be."""
+        """Notes a failure; what there is of the run is scored, if it can be. A run that was over,
+        and could not be scored on one part more, stays so."""
         print(reason, flush=True)
         with suppress(SpelldownError, OSError, RuntimeError, MemoryError):
-            if newest(self.folder.best) is not None:
+            if newest(self.folder.best) is not None and not self.scoring:
                 self.score()
-        self.note("failed", reason)
+        self.note(self.was.state if self.was.over else "failed", reason)
         return FAILED
 
     def note(self, state: Any, reason: str = "", **others: Any) -> None:
@@ -227,9 +239,8 @@ def weights_of(folder: RunFolder) -> int | None:
     from spelldown.data.vocabulary import Vocabulary
 
     symbols = len(Vocabulary.from_json(folder.vocabulary.read_text(encoding="utf-8")))
-    with torch.device("meta"):  # shapes without memory
-        recipe = read_recipe(folder.recipe, folder.changes())
-        recognizer = build_recognizer(recipe, symbols)
+    recipe = read_recipe(folder.recipe, folder.changes())
+    recognizer = build_recognizer(recipe, symbols, "meta")
     return sum(weight.numel() for weight in recognizer.parameters())
 
 
@@ -240,10 +251,24 @@ def figures_of(scores: Scores, unended: int) -> dict[str, Any]:
 
 
 def trained_seconds(folder: RunFolder) -> float:
-    """What a run's whole epochs took, those before it began anew included."""
+    """What a run has trained so far, as its files keep it: whole epochs with their validations, and
+    of the epoch that it is in what the checkpoint holds; pre-training and what came before it began
+    anew included. What a kill has lost does not count: it will be trained again.
+    """
     tries = (RunFolder(path) for path in folder.tries.glob("*"))
-    records = [record for one in (folder, *tries) for record in one.read_metrics()]
-    return float(sum(record["seconds"] for record in records))
+    earlier = sum(r["seconds"] for one in tries for r in one.read_metrics())
+    beforehand = RunFolder(folder.path / PRETRAINING)
+    return float(earlier + sum(map(_seconds_kept, (beforehand, folder))))
+
+
+def _seconds_kept(folder: RunFolder) -> float:
+    records, epoch, begun = folder.read_metrics(), None, 0.0
+    with suppress(CheckpointError, KeyError, TypeError):
+        state = load_state(folder.last)
+        epoch, begun = state["progress"]["epoch"], state["sums"]["seconds"]
+    # An epoch whose line was written just before a kill is in the checkpoint's sums, too.
+    whole = [r["seconds"] for r in records if epoch is None or r["epoch"] < epoch]
+    return float(sum(whole) + begun)
 
 
 def first_line(error: BaseException) -> str:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"running": "bold", "finished": "green", "stopped": "yellow", "failed": "red"}
 SHOWN = 24  # runs in the live table; the rest are counted
-REASON = 60  # letters of a reason in the live table
 LOOK = 2.0  # seconds between looks at a run's metrics
 
 
@@ -74,6 +73,8 @@ class View:
 
     def __exit__(self, *problem: object) -> None:
         if self.out.is_terminal:
+            # Of a study that is over the table of figures comes next, which says more.
+            self.live.transient = self.runner is not None and not self.runner.missing()
             self.live.refresh()
             self.live.stop()
 
@@ -103,16 +104,17 @@ class View:
         if runner is None:
             return Text("")
         plan, outcomes = runner.planned.plan, runner.outcomes
-        lines = [
-            (row, seed, outcomes[run])
-            for row in plan.rows
-            for seed, run in row.runs.items()
-            if run in outcomes
-        ]
+        first: dict[str, tuple[Row, int, Outcome]] = {}  # rows that share a run show it once
+        for row in plan.rows:
+            for seed, run in row.runs.items():
+                if run in outcomes:
+                    first.setdefault(run, (row, seed, outcomes[run]))
+        lines = list(first.values())
         shown = [line for line in lines if not line[2].over] or lines
-        table = Table(box=None, padding=(0, 1), header_style="bold")
-        for name in ("row", "seed", "state", "epoch", "distance", "attention", "left", ""):
+        table = Table(box=None, padding=(0, 1), header_style="bold", expand=True)
+        for name in ("row", "seed", "state", "epoch", "distance", "attention", "left"):
             table.add_column(name, no_wrap=True)
+        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1, min_width=10)
         for row, seed, outcome in shown[:SHOWN]:
             table.add_row(*self._cells(row, seed, outcome), style=COLOURS.get(outcome.state))
         return Group(table, Text(self.summary(runner, max(len(shown) - SHOWN, 0))))
@@ -129,13 +131,11 @@ class View:
         return text + (f" ({hidden} more runs not shown)" if hidden else "")
 
     def left(self, runner: "Runner") -> float | None:
-        """Seconds until all that is missing is done; None while nobody can tell."""
+        """Seconds until all that is missing is done; None if nothing is, or nobody can tell."""
         missing = [name for name in runner.missing() if runner.outcomes[name].state != "failed"]
         each = {name: self._takes(runner, name) for name in runner.planned.plan.runs}
         known = [takes for takes in each.values() if takes is not None]
-        if not missing:
-            return 0.0
-        if not known:
+        if not missing or not known:
             return None
         mean = sum(known) / len(known)
         total = 0.0
@@ -170,17 +170,20 @@ class View:
         last: Mapping[str, Any] = records[-1] if records else {}
         distance = last.get("dev", {}).get("distance")
         assert self.runner is not None
+        recipe = self.runner.planned.recipes.get(outcome.name)
+        epochs = None if recipe is None else recipe.training.epochs
         takes = self._takes(self.runner, outcome.name)
         left = None if takes is None or outcome.over else max(takes - self._spent(outcome.name), 0)
+        scoring = outcome.state == "running" and epochs is not None and last.get("epoch") == epochs
         return (
             row.name,
             str(seed),
             outcome.state,
-            str(last.get("epoch", "")),
+            f"{last.get('epoch', 0)} of {epochs}" if epochs else str(last.get("epoch", "")),
             "" if distance is None else f"{distance:.2f}",
             str(last.get("alignment", {}).get("verdict", "")),
-            "" if left is None else duration(left),
-            outcome.reason.replace("\n", " ")[:REASON],
+            "" if left is None else "scoring" if scoring else duration(left),
+            outcome.reason.replace("\n", " "),
         )
 
 

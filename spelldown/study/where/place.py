@@ -70,10 +70,12 @@ class Place(Protocol):
     def room(self) -> int:
         """How many more jobs can be submitted now, so that all run side by side.
 
-        A place with a queue of its own may always answer with a large number."""
+        A place with a queue of its own may always answer with a large number. Raises NotNowError
+        where nobody can tell for the time being."""
 
     def submit(self, job: Job) -> Handle:
-        """Starts a job. Raises StudyError if the place does not take it."""
+        """Starts a job. Raises StudyError if the place does not take it, NotNowError if it may
+        take it later."""
 
     def __enter__(self) -> Self: ...
 

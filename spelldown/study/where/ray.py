@@ -9,14 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field
 
-from spelldown.errors import StudyError
+from spelldown.errors import NotNowError, StudyError
 from spelldown.settings import Settings
 from spelldown.study.where.local import LEASHED, said_of
 from spelldown.study.where.place import Ended, Job
@@ -119,7 +119,8 @@ class RayPlace:
     def room(self) -> int:
         """As the cluster is now: machines may come and go. One run is always let in, and waits for
         a machine if there is none."""
-        there = self.ray.cluster_resources()
+        with _answering():
+            there = self.ray.cluster_resources()
         lanes = int(there.get("CPU", 0) // self.settings.threads)
         if there.get("GPU") and self.settings.gpus:
             lanes = min(lanes, int(there["GPU"] / self.settings.gpus))
@@ -128,13 +129,14 @@ class RayPlace:
     def submit(self, job: Job) -> "RayHandle":
         threads = job.threads or self.settings.threads
         wants: dict[str, Any] = {"num_cpus": threads, "max_concurrency": AT_ONCE}
-        if job.gpus and self.ray.cluster_resources().get("GPU"):
-            wants["num_gpus"] = self.settings.gpus
         if self.settings.gigabytes:
             wants["memory"] = int(self.settings.gigabytes * 2**30)
-        self._hold_fitting(threads)
-        keeper = self.ray.remote(Keeper).options(**wants).remote()
-        handle = RayHandle(self.ray, job, keeper, threads)
+        with _answering():
+            if job.gpus and self.ray.cluster_resources().get("GPU"):
+                wants["num_gpus"] = self.settings.gpus
+            self._hold_fitting(threads)
+            keeper = self.ray.remote(Keeper).options(**wants).remote()
+            handle = RayHandle(self.ray, job, keeper, threads)
         self.running.append(handle)
         return handle
 
@@ -167,10 +169,16 @@ class RayHandle:
         )
 
     def poll(self) -> Ended | None:
-        if self.ended is None and self.ray.wait([self.status], timeout=0)[0]:
+        if self.ended is None and self._over():
             self.ended = self._found()
             self._let_go()
         return self.ended
+
+    def _over(self, seconds: float = 0) -> bool:
+        try:
+            return bool(self.ray.wait([self.status], timeout=seconds)[0])
+        except Exception:  # the cluster does not answer; `room` makes a story of it
+            return False
 
     def _found(self) -> Ended:
         try:
@@ -186,12 +194,14 @@ class RayHandle:
 
     def stop(self) -> None:
         if self.ended is None:
-            self.keeper.send.remote(int(signal.SIGTERM))
+            with suppress(Exception):  # the cluster may not answer
+                self.keeper.send.remote(int(signal.SIGTERM))
 
     def kill(self) -> None:
         if self.ended is None:
-            self.keeper.send.remote(int(signal.SIGKILL))
-            self.ray.wait([self.status], timeout=5)
+            with suppress(Exception):  # the cluster may not answer
+                self.keeper.send.remote(int(signal.SIGKILL))
+            self._over(5)
             self.ended = self.poll() or Ended(-int(signal.SIGKILL), "it was killed")
             self._let_go()
 
@@ -199,3 +209,15 @@ class RayHandle:
         """Gives the machine's cores back."""
         with suppress(Exception):  # it may be gone with its machine
             self.ray.kill(self.keeper)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raises NotNowError where the cluster turns out not to answer."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:  # of many kinds, and Python's own among them
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NotNowError(f"the Ray cluster does not answer: {first[:200]}") from error

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from spelldown.errors import StudyError
+from spelldown.errors import NotNowError, StudyError
 from spelldown.settings import Settings
 from spelldown.study.where.local import LEASHED, said_of
 from spelldown.study.where.place import Ended, Job
@@ -30,6 +30,16 @@ TICK = 0.5  # seconds between looks at a process
 SAVING = 90.0  # seconds that a run may take to save all, when Slurm wants its machine back
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REQUEUED", "REVOKED", "DEADLINE")
 """States of jobs that say nothing about the run."""
+LASTING = (
+    "invalid",
+    "unrecognized",
+    "not available",
+    "not permitted",
+    "denied",
+    "not be satisfied",
+    "more processors",
+)
+"""In what sbatch says of requests that it will never take; whatever else it says may pass."""
 
 
 class SlurmSettings(Settings):
@@ -157,7 +167,9 @@ class SlurmPlace:
         try:
             submitted = executor.submit(work)
         except Exception as error:  # sbatch says in its own words what it does not like
-            raise StudyError(f"{job.name} could not be submitted: {error}") from None
+            lasting = any(sign in str(error).lower() for sign in LASTING)
+            kind = StudyError if lasting else NotNowError
+            raise kind(f"{job.name} could not be submitted: {str(error).strip()}") from None
         handle = SlurmHandle(job, submitted, wish)
         self.running.append(handle)
         self._note()

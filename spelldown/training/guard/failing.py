@@ -17,6 +17,7 @@ SIGNS = (
     "could not create a primitive",  # oneDNN, which wants room for a kernel
     "could not execute a primitive",  # oneDNN, which wants room to work in
     "cannot allocate memory",  # the system's word for it
+    "can't start new thread",  # Python, which wants room for its stack
 )
 
 

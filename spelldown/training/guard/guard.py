@@ -99,6 +99,8 @@ class Guard:
             # limit may have been reached by addresses that nothing will use: kernels for shapes
             # that are met for the first time.
             regained = give_back(self.device) + self.fence.settle()
+            with self.fence.eased():
+                self._worker.begin()
             if regained >= WORTH_A_RETRY and retries < RETRIES[self.device.type == "cuda"]:
                 retries += 1
             else:

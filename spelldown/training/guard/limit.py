@@ -52,6 +52,11 @@ class Fence:
         updates. How many bytes may be used more than before."""
         return 0
 
+    @contextmanager
+    def eased(self) -> Iterator[None]:
+        """Not in force meanwhile, for a moment in which nothing may fail."""
+        yield
+
 
 class _OnTheProcessor(Fence):
     """Raises TrainingError if the process holds too much already, or nobody can hold it."""
@@ -65,6 +70,7 @@ class _OnTheProcessor(Fence):
         import resource
 
         hand_back_freed_memory()
+        self.lock = threading.RLock()  # of what is settled
         self.unused = 0  # bytes that are reserved for good and never used
         self.most, self.resource = most, resource
         self.before = resource.getrlimit(resource.RLIMIT_DATA)
@@ -78,14 +84,24 @@ class _OnTheProcessor(Fence):
             )
 
     def settle(self) -> int:
-        held, before = _held(), self.unused
-        self.unused = int(UNUSED * _kernels())
-        limit = self.most - self._files(held) + self.unused
-        _, hard = self.before
-        if hard != self.resource.RLIM_INFINITY:
-            limit = min(limit, hard)
-        self.resource.setrlimit(self.resource.RLIMIT_DATA, (limit, hard))
-        return self.unused - before
+        with self.lock:
+            held, before = _held(), self.unused
+            self.unused = int(UNUSED * _kernels())
+            limit = self.most - self._files(held) + self.unused
+            _, hard = self.before
+            if hard != self.resource.RLIM_INFINITY:
+                limit = min(limit, hard)
+            self.resource.setrlimit(self.resource.RLIMIT_DATA, (limit, hard))
+            return self.unused - before
+
+    @contextmanager
+    def eased(self) -> Iterator[None]:
+        with self.lock:  # whoever watches would settle meanwhile
+            self.resource.setrlimit(self.resource.RLIMIT_DATA, self.before)
+            try:
+                yield
+            finally:
+                self.settle()
 
     def watch(self, done: threading.Event) -> None:
         """Settles again and again, for kernels also come up in the midst of an update."""

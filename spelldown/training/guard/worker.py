@@ -12,6 +12,7 @@ import torch
 
 Made = TypeVar("Made")
 SIGN = "could not create a primitive"
+GRAIN = 1 << 15  # numbers that torch gives to a thread at least
 
 
 class Worker:
@@ -36,13 +37,29 @@ class Worker:
         return self.pool.submit(elsewhere).result()
 
     def failed(self, error: Exception) -> None:
-        """Takes another thread from here on, if this error has spoilt the one that works."""
+        """Takes another thread from here on, if this error has spoilt the one that works; to be
+        followed by `begin`."""
         if SIGN in str(error):
             self.close()
             self.pool = ThreadPoolExecutor(1, thread_name_prefix="spelldown-training")
+
+    def begin(self) -> None:
+        """Lets the thread begin, if there is to be one, and those that it shares its work with.
+
+        Where there is no memory, a thread dies before it is known to have begun, and is waited for
+        without end: see `Fence.eased`.
+        """
+        if self.pool is not None:
+            self.pool.submit(_gather, torch.get_num_threads()).result()
 
     def close(self) -> None:
         """Lets the thread go."""
         if self.pool is not None:
             self.pool.shutdown(wait=False)
         self.pool = None
+
+
+def _gather(threads: int) -> None:
+    """Starts the threads that torch shares the calling thread's work with."""
+    torch.set_num_threads(threads)
+    torch.zeros(threads * GRAIN).add_(1)

@@ -116,16 +116,23 @@ def load_checkpoint(place: Path, device: str | torch.device = "cpu") -> Checkpoi
     )
 
 
+def load_state(place: Path) -> dict[str, Any]:
+    """The state of the newest whole checkpoint of a place, its tensors unread.
+
+    Raises CheckpointError as `load_checkpoint`.
+    """
+    state = _read_state(_folder(place) / STATE)
+    del state[HEAD]
+    return state
+
+
 def load_weights(place: Path, model: nn.Module) -> dict[str, Any]:
     """Puts the weights of a checkpoint into a model, on the model's device; gives its state.
 
     Raises CheckpointError as `load_checkpoint`, or if the weights do not fit the model.
     """
-    folder = _folder(place)
-    fit_weights(model, _read_tensors(folder / MODEL, "cpu"), place)
-    state = _read_state(folder / STATE)
-    del state[HEAD]
-    return state
+    fit_weights(model, _read_tensors(_folder(place) / MODEL, "cpu"), place)
+    return load_state(place)
 
 
 def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], place: Path) -> None:

@@ -21,7 +21,7 @@ and in the same way b from n with the blank. In float64, whose exponents reach t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,12 +38,12 @@ IMPOSSIBLE = -700.0  # the least that one symbol is given: then the other judges
 class _Prefixes:
     """All that is known of N hypotheses.
 
-    read, rested (N, T+1): log n_t and log b_t, t from 0; total (N,): the scores given so far;
-    last (N,): the symbol they end in; scores (N, V): what was given for each that may follow.
+    both, rested (N, T+1): log (n_t + b_t) and log b_t, t from 0; total (N,): the scores given so
+    far; last (N,): the symbol they end in; scores (N, V): what was given for each that may follow.
     """
 
     owners: Owners
-    read: Tensor
+    both: Tensor
     rested: Tensor
     total: Tensor
     last: Tensor
@@ -70,7 +70,7 @@ class CTCPrefix:
         zeros = log_probs.new_zeros(batch)
         self.state = _Prefixes(
             owners,
-            torch.full_like(self.blanks, NEVER),
+            self.blanks,
             self.blanks,
             zeros,
             torch.full_like(owners.of, -1),
@@ -84,20 +84,14 @@ class CTCPrefix:
         self.begun = True
         scores = self._prefix_scores(state) - state.total[:, None]
         scores.clamp_(IMPOSSIBLE, 0.0)
-        self.state = _Prefixes(
-            state.owners, state.read, state.rested, state.total, state.last, scores
-        )
+        self.state = replace(state, scores=scores)
         return scores
 
     def select(self, rows: Tensor) -> None:
         s = self.state
         self.state = _Prefixes(
             s.owners.select(rows),
-            s.read[rows],
-            s.rested[rows],
-            s.total[rows],
-            s.last[rows],
-            s.scores[rows],
+            *(each.index_select(0, rows) for each in (s.both, s.rested, s.total, s.last, s.scores)),
         )
 
     def forget(self, kept: Tensor) -> None:
@@ -105,24 +99,23 @@ class CTCPrefix:
         self.lengths, self.real = self.lengths[kept], self.real[kept]
         self.probs = self.probs[kept]
         self.log_probs, self.blanks = self.log_probs[kept], self.blanks[kept]
-        owners = s.owners.forget(kept)
-        self.state = _Prefixes(owners, s.read, s.rested, s.total, s.last, s.scores)
+        self.state = replace(s, owners=s.owners.forget(kept))
 
     def _after(self, fed: Tensor) -> _Prefixes:
         """The hypotheses with the symbols `fed` (N,) at their ends."""
         s = self.state
-        both = torch.logaddexp(s.rested, s.read)
-        before = torch.where((fed == s.last)[:, None], s.rested, both)[:, :-1]  # log phi
+        before = torch.where((fed == s.last)[:, None], s.rested, s.both)[:, :-1]  # log phi
         emitted = _sums(self.log_probs[s.owners.of, fed])
         read = _recurrence(before, emitted)
         rested = _recurrence(read[:, :-1], self.blanks[s.owners.of])
         given = s.scores.gather(1, fed[:, None]).squeeze(1)
-        return _Prefixes(s.owners, read, rested, s.total + given, fed, s.scores)
+        both = torch.logaddexp(rested, read)
+        return _Prefixes(s.owners, both, rested, s.total + given, fed, s.scores)
 
     def _prefix_scores(self, state: _Prefixes) -> Tensor:
         """log P(g c ...) of every hypothesis g and symbol c (N, V), and log P(g) for `<eos>`."""
         of, last = state.owners.of, state.last
-        both = torch.logaddexp(state.rested, state.read)
+        both = state.both
         beyond = ~self.real[of]
         before = both[:, :-1].masked_fill(beyond, NEVER)
         most = before.amax(1, keepdim=True)

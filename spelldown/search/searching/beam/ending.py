@@ -34,7 +34,7 @@ class Ending:
     ) -> None:
         self.settings = settings
         self.limits = step_limits(lengths, settings, seconds_per_frame)
-        self.least = torch.zeros_like(self.limits)
+        self.least: Tensor | None = None
         if settings.shortest_per_second:
             frame = frame_seconds("shortest_per_second", seconds_per_frame)
             least = (lengths.double() * frame * settings.shortest_per_second).floor().long()
@@ -44,26 +44,29 @@ class Ending:
 
     def forget(self, kept: Tensor) -> None:
         """Goes on with utterances `kept` (U,) alone."""
-        self.limits, self.least = self.limits[kept], self.least[kept]
-        self.finals = self.finals[kept]
+        self.limits, self.finals = self.limits[kept], self.finals[kept]
+        if self.least is not None:
+            self.least = self.least[kept]
 
-    def barred(self, log_probs: Tensor, owners: Tensor, step: int) -> Tensor:
-        """Which hypotheses (N,) may not end in this step, from the speller's own (N, V).
+    def barred(self, log_probs: Tensor, owners: Tensor, step: int) -> Tensor | None:
+        """Which hypotheses (N,) may not end in this step, from the speller's own (N, V), or None.
 
         Too short; or `<eos>` is not likely enough against the best other symbol, by the threshold
         of Hannun et al. (2019, section 3.3): log p(<eos>) > eos_threshold x max log p(c).
         """
-        barred = self.least[owners] >= step
+        barred = None if self.least is None else self.least[owners] >= step
         if self.settings.eos_threshold is not None:
             best = log_probs[:, EOS + 1 :].amax(1)
-            barred |= log_probs[:, EOS] <= self.settings.eos_threshold * best
+            unlikely = log_probs[:, EOS] <= self.settings.eos_threshold * best
+            barred = unlikely if barred is None else barred | unlikely
         return barred
 
     def ranked(self, scores: Tensor, steps: int, ended: Tensor) -> Tensor:
         """The scores that hypotheses of so many steps are ranked by, once they are finished."""
         s = self.settings
-        bonus = s.length_bonus * (steps - ended.to(scores.dtype))
-        return (scores + bonus) / float(steps**s.length_power)
+        if s.length_bonus:
+            scores = scores + s.length_bonus * (steps - ended.to(scores.dtype))
+        return scores / float(steps**s.length_power) if s.length_power else scores
 
     def finish(self, ranked: Tensor, ended: Tensor) -> None:
         """Takes note of hypotheses (U, K) that have ended in this step."""
@@ -77,21 +80,30 @@ class Ending:
 
         Cannot: scores only fall, so that they are bounded by what they are, over the longest that
         the utterance may grow (Huang et al. 2017). Only the bonus, bounded by itself, and a
-        language model that is taken off may raise them; of the latter nothing is known beforehand.
+        language model that is taken off may raise them. The latter by any symbol it finds unlikely:
+        a bound on that, times all steps that are left, would rule nothing out.
         Hardly: `prune` below the best finished one, were that as long.
         """
         s, worst, best = self.settings, self.finals[:, -1:], self.finals[:, :1]
-        out = torch.zeros_like(scores, dtype=torch.bool)
         if s.ilm == "none" or s.ilm_weight == 0:
-            longest = self.limits[:, None].double().clamp(min=steps + 1)
-            ends = torch.stack([longest, torch.full_like(longest, steps + 1)])
-            symbols = ends if s.length_bonus > 0 else ends - 1
-            bonus = (s.length_bonus * symbols / ends**s.length_power).amax(0)
-            out = scores.clamp(max=0) / longest**s.length_power + bonus <= worst
+            out = self._bounds(scores, steps) <= worst
+        else:
+            out = torch.zeros_like(scores, dtype=torch.bool)
         if s.prune is not None:
             level = best * steps**s.length_power - s.prune
             out |= scores + s.length_bonus * steps < level
         return out
+
+    def _bounds(self, scores: Tensor, steps: int) -> Tensor:
+        """What open hypotheses (U, K) of so many steps are ranked by at best, if scores fall."""
+        s, bounds = self.settings, scores.clamp(max=0)
+        if not s.length_bonus and not s.length_power:
+            return bounds
+        longest = self.limits[:, None].double().clamp(min=steps + 1)
+        ends = torch.stack([longest, torch.full_like(longest, steps + 1)])
+        symbols = ends if s.length_bonus > 0 else ends - 1
+        bonus = (s.length_bonus * symbols / ends**s.length_power).amax(0)
+        return bounds / longest**s.length_power + bonus
 
 
 class Loops:

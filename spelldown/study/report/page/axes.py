@@ -88,10 +88,7 @@ def _level(level: Level, measure: str, comparable: bool) -> LevelTold:
     low, high = level.share
     call, ratio = "", ""
     if level.ratio is not None:
-        call, ratio = (
-            level.ratio.call,
-            f"{TIMES} {level.ratio.value:.2f} {_ends(level.ratio)}".strip(),
-        )
+        call, ratio = level.ratio.call, _ratio(level.ratio)
     elif comparable and not level.reference:
         ratio = "moves with another axis: cannot be told apart"
     return LevelTold(
@@ -107,6 +104,14 @@ def _level(level: Level, measure: str, comparable: bool) -> LevelTold:
         call=call,
         ratio=ratio,
     )
+
+
+def _ratio(ratio: Ratio) -> str:
+    """`× 0.52 (0.41 to 0.66), 6 pairs`."""
+    said = f"{TIMES} {ratio.value:.2f} {_ends(ratio)}".strip()
+    if ratio.pairs:
+        return f"{said}, {ratio.pairs} pairs"
+    return said if ratio.interval is None else f"{said}, fitted"
 
 
 def _ends(ratio: Ratio) -> str:

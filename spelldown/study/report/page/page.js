@@ -39,7 +39,7 @@
   const told = value => value === 0 ? "0" : Math.abs(value) >= 1000 || Math.abs(value) < 0.01 ? (+value.toPrecision(3)).toExponential().replace("e+", "e") : String(+value.toPrecision(3));
   function steps(low, high, count) {
     const rough = (high - low) / count, size = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map(m => m * size).find(s => s >= rough);
+    const step = [1, 2, 2.5, 5, 10].map(m => m * size).find(s => s >= rough);
     const found = [];
     for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) found.push(+(n * step).toPrecision(10));
     return found;

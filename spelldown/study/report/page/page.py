@@ -266,10 +266,11 @@ def _method(findings: Findings, rows: Sequence[RowFigures]) -> list[str]:
     ]
     if any(one.row.values for one in rows):
         told.append(
-            "The effects of the axes are fitted to all runs at once, which tells more of the "
-            "scatter over seeds than the runs of one row: an effect may be known where the row by "
-            "itself is not known to differ. They speak of these utterances. That one axis may "
-            "work otherwise where another one changes is part of the scatter."
+            "The effect of an axis is the mean over pairs of runs that differ in it alone, seeds "
+            "being the same, as a ratio of errors; its interval is Student's t over the pairs. "
+            "Fitted means that there are too few such pairs: a line is then fitted to all runs at "
+            "once, with one scatter for all of them. Effects speak of these utterances. That one "
+            "axis may work otherwise where another one changes is part of the scatter."
         )
     base = next((one.name for one in rows if one.base), None)
     if base is not None and len(rows) > 1:

@@ -1,12 +1,18 @@
 """What each axis of a study does to the errors, all other axes being equal.
 
-A line is fitted to the logarithm of the error rate of every run (ordinary least squares): a
-constant, and for each axis a step for each of its values or, for numbers drawn from a range, a
-slope. In a full grid a step is the mean over all pairs of runs that differ in this axis alone; with
-axes drawn at random it is what is left when the other axes are accounted for. Effects are ratios: a
-run that did not align has a hundred times the errors of one that did, and would drown any mean of
-differences. Their 95 % intervals are Student's t. That two axes may work on each other is not
-looked for: it is part of the scatter.
+Runs that differ in one axis alone, all others and the seed being the same, are pairs: a value's
+effect is the mean of its pairs' steps in the logarithm of the error rate, and its 95 % interval is
+Student's t over these steps. So each value has the scatter of its own pairs; one at which attention
+aligns by luck does not blur the others.
+
+Where values were drawn, there are no such pairs. A line is then fitted to the logarithms of all
+runs at once (ordinary least squares): a constant, and for each axis a step for each of its values
+or, for numbers from a range, a slope: what is left when the other axes are accounted for. The
+intervals of a fit are Student's t, too, but of one scatter that all runs share.
+
+Effects are ratios: a run that did not align has a hundred times the errors of one that did, and
+would drown any mean of differences. That two axes may work on each other is not looked for: it is
+part of the scatter.
 """
 
 import math
@@ -31,23 +37,27 @@ class Trial:
     """One run that was measured: where it stands on each axis, by the values' labels, and what came
     of it.
 
-    aligned_epoch: when attention had aligned; None if it never did
+    aligned_epoch: when attention had aligned; None if it never did. seed: of the run, by which runs
+    are paired
     """
 
     values: Mapping[str, str]
     error: float
     aligned_epoch: int | None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
 class Ratio:
     """By how much the error is multiplied, with its 95 % interval; 1 is no effect.
 
-    The interval is None where there are no more runs than numbers to find.
+    The interval is None where there are no more runs than numbers to find. pairs: of runs, that it
+    is the mean of; 0 for one that was fitted to all runs at once.
     """
 
     value: float
     interval: Interval | None
+    pairs: int = 0
 
     @property
     def call(self) -> str:
@@ -113,12 +123,12 @@ def effects(trials: Sequence[Trial], base: Mapping[str, str]) -> list[Effect]:
     columns = [c for axis in axes for c in _columns(axis, trials, references[axis])]
     if not columns:
         return []
-    fitted = _fit(columns, trials)
+    told = {**_fit(columns, trials), **_paired(columns, trials, references)}
     found = []
     for axis in axes:
         # Where one thing is changed at a time, what else was changed is no news of this axis.
         shown = [t for t, others in zip(trials, apart, strict=True) if others <= {axis} or not lone]
-        found.append(_effect(axis, shown, references[axis], fitted))
+        found.append(_effect(axis, shown, references[axis], told))
     return found
 
 
@@ -184,6 +194,35 @@ def _fit(
     return found
 
 
+def _paired(
+    columns: Sequence[_Column], trials: Sequence[Trial], references: Mapping[str, str]
+) -> dict[tuple[str, str | None], Ratio]:
+    """The ratios of values that at least half of the runs with that value have a pair for, which
+    has the reference's value and is alike in all else; two pairs at least."""
+    found: dict[tuple[str, str | None], Ratio] = {}
+    for axis in dict.fromkeys(column.axis for column in columns if column.level is not None):
+        alike: dict[tuple[object, ...], dict[str, list[float]]] = {}
+        for trial in trials:
+            others = (trial.values.get(a, ELSEWHERE) for a in references if a != axis)
+            there = alike.setdefault((trial.seed, *others), {})
+            logs = there.setdefault(trial.values.get(axis, ELSEWHERE), [])
+            logs.append(math.log(max(trial.error, LEAST)))
+        reference = references[axis]
+        for level in {name for group in alike.values() for name in group} - {reference}:
+            groups = [group for group in alike.values() if level in group]
+            pairs = [group for group in groups if reference in group]
+            steps = [_mean(group[level]) - _mean(group[reference]) for group in pairs]
+            interval = over_seeds(steps)
+            if interval is not None and 2 * len(pairs) >= len(groups):
+                ends = Interval(_exp(interval.low), _exp(interval.high))
+                found[axis, level] = Ratio(_exp(_mean(steps)), ends, len(steps))
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
 def _exp(value: float) -> float:
     return math.exp(min(max(value, -50.0), 50.0))
 
@@ -192,18 +231,18 @@ def _effect(
     axis: str,
     trials: Sequence[Trial],
     reference: str,
-    fitted: Mapping[tuple[str, str | None], Ratio],
+    told: Mapping[tuple[str, str | None], Ratio],
 ) -> Effect:
     numbers = _numbers(axis, trials)
     if numbers is not None:
         levels = tuple(_level(name, group, None, False) for name, group in _bins(numbers, trials))
         unit = "a doubling" if _doubling(numbers) else "1 more"
-        return Effect(axis, levels, fitted.get((axis, None)), unit)
+        return Effect(axis, levels, told.get((axis, None)), unit)
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(trial.values.get(axis, ELSEWHERE), []).append(trial)
     levels = tuple(
-        _level(name, group, fitted.get((axis, name)), name == reference)
+        _level(name, group, told.get((axis, name)), name == reference)
         for name, group in groups.items()
     )
     return Effect(axis, levels)
