@@ -17,7 +17,8 @@ from spelldown.model.listening.normalisation import BatchNorm
 from spelldown.model.listening.recurrence import Pyramid
 from spelldown.model.listening.transformer import Transformer, sinusoids
 from spelldown.model.recognizer import Recognizer
-from spelldown.model.spelling.speller import Cell, Speller
+from spelldown.model.spelling.cell import Cell
+from spelldown.model.spelling.speller import Speller
 
 Kind = TypeVar("Kind", bound=nn.Module)
 

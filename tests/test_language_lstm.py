@@ -19,6 +19,7 @@ from spelldown.recipe.language.lstm import train_lstm
 from spelldown.recipe.language.recipe import LanguageRecipe, read_language_recipe
 from spelldown.search.language.language_model import load_language_model
 from spelldown.training.language.settings import ReadingSettings
+from spelldown.training.learning.schedule import CosineRate
 from spelldown.training.run.tracking import PlainLines, Silent
 from spelldown.training.trainer import Outcome
 
@@ -255,7 +256,8 @@ def test_all_that_is_wrong_with_its_recipe_is_told_at_once() -> None:
 
 
 def test_a_single_epoch_warms_up_over_half_of_itself_unless_told() -> None:
-    assert read_language_recipe(None, ("training.epochs=1",)).schedule.warmup == 0.5
+    schedule = read_language_recipe(None, ("training.epochs=1",)).schedule
+    assert isinstance(schedule, CosineRate) and schedule.warmup == 0.5
     assert read_language_recipe(None, ("training.epochs=2",)) == LanguageRecipe(
         training=ReadingSettings(epochs=2)
     )

@@ -22,7 +22,8 @@ def test_an_end_is_taken_only_where_it_is_likely_enough_against_the_best_symbol(
     log_probs = torch.tensor([[-9, -9, -1.4, -1.0], [-9, -9, -1.6, -1.0]])
     settings = BeamSettings(eos_threshold=1.5)
     ending = Ending(settings, torch.tensor([5]), None, 1)
-    assert ending.barred(log_probs, torch.tensor([0, 0]), 1).tolist() == [False, True]
+    barred = ending.barred(log_probs, torch.tensor([0, 0]), 1)
+    assert barred is not None and barred.tolist() == [False, True]
 
 
 def test_symbols_that_repeat_more_often_than_allowed_are_seen_whatever_their_number() -> None:

@@ -17,8 +17,9 @@ from spelldown.model.spelling.attention import (
     DotSettings,
     LocationSettings,
 )
+from spelldown.model.spelling.cell import Cell
 from spelldown.model.spelling.products import Product
-from spelldown.model.spelling.speller import Cell, Feedback, Speller, SpellerSettings
+from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings
 
 ATTENTIONS: dict[str, AttentionSettings] = {
     "dot": DotSettings(width=8, heads=2, values=6),
