@@ -1,5 +1,6 @@
 """From a recipe to ready parts: what they are checked for, and what is said of them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from lhotse import CutSet, Features, MonoCut, Recording, SupervisionSegment
 from spelldown.errors import DataError
 from spelldown.recipe.parts import build_parts, remedies_in_use
 from spelldown.recipe.recipe import Recipe
+from spelldown.recipe.run import start
 from spelldown.training.remedies import REMEDY_NAMES
+from spelldown.training.run.run_folder import RunFolder
+from spelldown.training.run.tracking import Silent
 
 WIDTH = 4
 LETTERS = "ABCDEFGHIJ"
@@ -29,36 +33,50 @@ def recipe_of(root: Path = Path("nowhere"), **sections: Any) -> Recipe:
     return Recipe.model_validate({**page, **sections})
 
 
-def with_a_tight_fit(corpus: Path, part: str, write_utterance: Callable[..., None]) -> Path:
-    """The corpus, one of its utterances having just the frames that CTC needs: 2 a letter."""
-    frames = np.random.default_rng(1).normal(size=(2 * len(LETTERS), WIDTH)).astype(np.float32)
-    write_utterance(corpus / part, f"{part}-000", frames, LETTERS)
-    return corpus
-
-
 CTC: dict[str, Any] = {"ctc": {}, "loss": {"ctc_weight": 0.3}}
 
 
 def test_what_is_trained_on_fits_ctc_at_the_fastest_speed(
     corpus: Path, write_utterance: Callable[..., None]
 ) -> None:
-    root = with_a_tight_fit(corpus, "train", write_utterance)
+    frames = np.random.default_rng(1).normal(size=(2 * len(LETTERS), WIDTH)).astype(np.float32)
+    write_utterance(corpus / "train", "train-000", frames, LETTERS)  # 2 a letter: just enough
     with pytest.raises(DataError, match="cannot be used") as caught:
-        build_parts(recipe_of(root, augment={"speed": [0.9, 1.25]}, **CTC))
+        build_parts(recipe_of(corpus, augment={"speed": [0.9, 1.25]}, **CTC))
     (problem,) = caught.value.problems
     assert "train-000" in problem
     assert "it makes 8 of these 20, which are 16 at the fastest augment.speed" in problem
     for augment in (None, {"speed": None}, {"speed": [0.9, 1.0]}):
-        assert build_parts(recipe_of(root, augment=augment, **CTC)).problems == ()
-    assert build_parts(recipe_of(root, augment={"speed": [0.9, 1.25]})).problems == ()
+        assert build_parts(recipe_of(corpus, augment=augment, **CTC)).problems == ()
+    assert build_parts(recipe_of(corpus, augment={"speed": [0.9, 1.25]})).problems == ()
 
 
-def test_validation_hears_utterances_at_their_own_speed(
-    corpus: Path, write_utterance: Callable[..., None]
+def test_validation_scores_what_could_not_be_trained_on(
+    corpus: Path, write_utterance: Callable[..., None], tmp_path: Path
 ) -> None:
-    root = with_a_tight_fit(corpus, "dev", write_utterance)
-    parts = build_parts(recipe_of(root, augment={"speed": [0.9, 1.25]}, **CTC))
-    assert parts.problems == ()
+    frames = np.random.default_rng(1).normal(size=(2 * len(LETTERS), WIDTH)).astype(np.float32)
+    write_utterance(corpus / "dev", "dev-000", frames, "ÉA Ñ B")
+    write_utterance(corpus / "dev", "dev-001", frames, LETTERS + LETTERS)  # too fast for CTC
+    recipe = recipe_of(corpus, training={"epochs": 1, "threads": 1, "pictures_every": 0}, **CTC)
+    parts = build_parts(recipe)
+    assert parts.problems == () and parts.dev.utterances == 4
+    (first,) = [batch for batch in parts.dev.epoch(1) if "dev-000" in batch.ids]
+    row = first.ids.index("dev-000")
+    assert first.texts is not None and first.symbols is not None
+    assert first.texts[row] == "ÉA Ñ B"
+    assert parts.vocabulary.decode(first.symbols[row, 1:].tolist()) == "A B"
+    told: list[str] = []
+
+    class Told(Silent):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    run = RunFolder(tmp_path / "run")
+    start(recipe, run, Told())
+    (line,) = [text for text in told if text.startswith("dev: 1 utterances have")]
+    assert "'É'" in line and "'Ñ'" in line and "count as errors" in line
+    (validated,) = map(json.loads, run.metrics.read_text().splitlines())
+    assert np.isfinite([validated["dev"]["loss"], validated["dev"]["ctc"]]).all()
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,11 @@ def test_one_channel_is_heard_where_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "two.wav"
     soundfile.write(path, np.stack([LONG, bursts((1.0, 3.0), seconds=12.0)], axis=1), RATE)
     (one, other, neither, mean) = heard(
-        hearing_transcriber(), [Source("x", path, str(path), n) for n in (1, 2, 3, None)], SETTINGS
+        hearing_transcriber(), [Source("x", path, str(path), n) for n in (0, 1, 2, None)], SETTINGS
     )
     assert (len(one.segments), len(other.segments)) == (len(SPANS), 1)
     assert len(mean.segments) == 3  # the first two lie within the other channel's
-    assert neither.error == f"{path}: has 2 channels; there is no channel 3"
+    assert neither.error == f"{path}: there is no channel 2; the last is 1"
     np.save(tmp_path / "a.npy", np.zeros((9, 5)))
     (array,) = heard(hearing_transcriber(), [Source("a", tmp_path / "a.npy", "a.npy", 1)], SETTINGS)
     assert array.error == "a.npy: features have no channels to choose from"

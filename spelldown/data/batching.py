@@ -20,7 +20,7 @@ from numpy.random import Generator, SeedSequence
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from spelldown.data.augmenting.frames import Augment
 from spelldown.data.checks import text_of
@@ -35,8 +35,10 @@ from spelldown.data.loading.buckets import (
     classes,
     padding_share,
 )
+from spelldown.data.loading.examples import Examples, together
 from spelldown.data.loading.mixing import Added
 from spelldown.data.loading.shards import Cached
+from spelldown.data.loading.speakers import Spread, speakers_of, spreads
 from spelldown.data.vocabulary import EOS, SOS, Vocabulary
 from spelldown.errors import AudioError, DataError, SpelldownError
 from spelldown.settings import Settings
@@ -94,10 +96,11 @@ class Batches:
     """A part of a corpus as batches, epoch by epoch (from 1).
 
     In training: length buckets in a drawn order, with `augment`, and with a drawn share of each of
-    the corpora `added`. Otherwise: sorted by length, unaugmented, the same in every epoch.
-    `cached` has the static frames of all utterances, the added ones behind the part's own;
-    `pinned` batches lie in page-locked memory, for a GPU. Raises DataError for a part without
-    utterances, and in training for one without transcripts.
+    the corpora `added`. Otherwise: sorted by length, unaugmented, the same in every epoch; there a
+    batch's symbols leave out what cannot be spelled, and its texts do not. `cached` has the static
+    frames of all utterances, the added ones behind the part's own; `pinned` batches lie in
+    page-locked memory, for a GPU. Raises DataError for a part without utterances, and in training
+    for one without transcripts.
     """
 
     def __init__(
@@ -132,6 +135,10 @@ class Batches:
         }
         self._last_plan: tuple[int, list[list[int]]] = (0, [])
         self._kept: dict[tuple[int, float], Tensor] = {}
+        self._speakers: list[str | None] = []
+        self._spreads: list[Spread | None] = []
+        if frontend.by_speaker:
+            self._speakers = speakers_of(self._cuts[: self.own], [one.cuts for one in self.added])
         held = cached is None and not settings.workers
         self._room_left = settings.cache_megabytes * 2**20 if held else 0
 
@@ -181,9 +188,18 @@ class Batches:
             "ids": [*(cut.id for cut in self._cuts), *(sound.files() if sound else ())],
             "frame counts": frames.tolist(),
             "texts": self._texts,
+            **({"speakers": self._speakers} if self._speakers else {}),
         }
         digests = {name: hashlib.sha256(repr(of).encode()).hexdigest() for name, of in said.items()}
         return {"utterances": len(self._cuts), "frames": int(frames.sum()), **digests}
+
+    def know_speakers(self) -> None:
+        """Gathers how each speaker's frames are spread, where they are normalised by that: once,
+        from all frames. Raises DataError for any that cannot be read."""
+        if self._speakers and not self._spreads:
+            self._spreads = spreads(
+                self._speakers, lambda place: self.frontend.with_deltas(self._static(place))
+            )
 
     def heard(self, epoch: int) -> NDArray[np.intp]:
         """Which utterances an epoch has, by place: all of the part's own, and those drawn."""
@@ -228,18 +244,19 @@ class Batches:
 
         share: takes those utterances of each batch that this process is to have (from its place in
         the epoch and its plan), where several share the work; a batch may so become empty.
-        Draws nothing from torch's own random numbers. Raises DataError for an utterance that
-        cannot be read after all, when its batch is due.
+        Draws nothing from torch's own random numbers. Raises DataError for an utterance that cannot
+        be read after all, when its batch is due.
         """
+        self.know_speakers()  # here, and not in each worker
         plan, settings = self.plan(epoch)[start:], self.settings
         if share is not None:
             plan = [share(place, batch) for place, batch in enumerate(plan, start)]
         workers = min(settings.workers, len(plan))
         made: Iterator[Batch | SpelldownError] = iter(
             DataLoader(
-                _Epoch(self, epoch),
+                Examples(partial(self.example, epoch=epoch)),
                 batch_sampler=plan,
-                collate_fn=partial(_batch, settings.lengths),
+                collate_fn=partial(together, settings.lengths),
                 num_workers=workers,
                 prefetch_factor=settings.ahead if workers else None,
                 pin_memory=self.pinned,
@@ -248,8 +265,6 @@ class Batches:
         )
         try:
             for batch in made if workers or not settings.ahead else ahead(made, settings.ahead):
-                if isinstance(batch, AudioError):
-                    raise AudioError(f"{batch.summary}; {FOUND_LATE}", batch.problems) from batch
                 if isinstance(batch, SpelldownError):
                     raise batch
                 yield batch
@@ -266,16 +281,18 @@ class Batches:
 
     def example(self, index: int, epoch: int) -> Example:
         """The utterance at `index`, augmented as in that epoch when training."""
-        augment = self.augment
+        self.know_speakers()
+        augment, spread = self.augment, self._spreads[index] if self._spreads else None
         if augment is None or not augment.active(epoch):
-            frames = self.frontend.finish(self._static(index))
+            frames = self.frontend.finish(self._static(index), spread)
         else:
             random = self._random(epoch, index)
             frames = augment.perturb(self._sounding(augment, index, epoch), random)
-            frames = augment.mask(self.frontend.finish(frames), random)
+            frames = augment.mask(self.frontend.finish(frames, spread), random)
         text, symbols = self._texts[index], None
         if text is not None:
-            symbols = torch.tensor([SOS, *self.vocabulary.encode(text), EOS])
+            known = text if self.training else self.vocabulary.spellable(text)
+            symbols = torch.tensor([SOS, *self.vocabulary.encode(known), EOS])
         return Example(self._cuts[index].id, frames, symbols, text)
 
     def _sounding(self, augment: Augment, index: int, epoch: int) -> Tensor:
@@ -287,20 +304,25 @@ class Batches:
         speed = sound.speed(random)
         if not sound.alters:
             return self._static(index, speed)
-        change: Change = partial(sound.changed, random=random)
-        return self.frontend.static(self._cuts[index], speed, change)
+        return self._decoded(index, speed, partial(sound.changed, random=random))
 
     def _static(self, index: int, speed: float = 1.0) -> Tensor:
         if self.cached is not None:
             return self.cached.frames(index, speed)
         if (index, speed) in self._kept:
             return self._kept[index, speed].float()
-        frames = self.frontend.static(self._cuts[index], speed)
+        frames = self._decoded(index, speed)
         kept = frames.half() if self.frontend.halves else frames
         if kept.nbytes <= self._room_left:
             self._room_left -= kept.nbytes
             self._kept[index, speed] = kept
         return frames
+
+    def _decoded(self, index: int, speed: float, change: Change | None = None) -> Tensor:
+        try:
+            return self.frontend.static(self._cuts[index], speed, change)
+        except AudioError as error:
+            raise AudioError(f"{error.summary}; {FOUND_LATE}", error.problems) from error
 
     def _random(self, *key: int) -> Generator:
         return np.random.default_rng(SeedSequence(self.seed, spawn_key=key))
@@ -325,25 +347,3 @@ class Batches:
                 random = self._random(epoch, index)
                 lengths[index] = augment.frames_after(int(lengths[index]), random)
         return lengths
-
-
-class _Epoch(Dataset[Example | SpelldownError]):
-    """One epoch's utterances, as DataLoader wants them."""
-
-    def __init__(self, batches: Batches, epoch: int) -> None:
-        self.batches, self.epoch = batches, epoch
-
-    def __getitem__(self, index: int) -> Example | SpelldownError:
-        try:
-            return self.batches.example(index, self.epoch)
-        except SpelldownError as error:  # a worker's would come with a traceback in its message
-            return error
-
-
-def _batch(
-    lengths: Lengths, examples: Sequence[Example | SpelldownError]
-) -> Batch | SpelldownError:
-    """The batch of the examples, or what is wrong with the first that has none."""
-    made = [one for one in examples if isinstance(one, Example)]
-    wrong = [one for one in examples if isinstance(one, SpelldownError)]
-    return wrong[0] if wrong else Batch.of(made, lengths) if made else Batch.empty()

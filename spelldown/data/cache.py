@@ -61,7 +61,8 @@ def cached_part(
     DataError for a disk that is full or cannot be written to, which leaves nothing behind.
     """
     each = list(cuts)
-    settings = {**frontend.settings.model_dump(), "deltas": None, "normalise": None}
+    settings = frontend.settings.model_dump(exclude={"normalise_over"})
+    settings |= {"deltas": None, "normalise": None}  # what is done to the frames afterwards
     about = {"version": VERSION, "frontend": settings, "speed": speed}
     about["key"] = key = digest_of(about, each)
     kind = f"{frontend.settings.kind}{frontend.width}" + (f"-x{speed:g}" if speed != 1 else "")

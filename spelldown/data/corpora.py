@@ -10,7 +10,8 @@ from lhotse import CutSet
 from pydantic import Field, model_validator
 
 from spelldown.data.checks import Part
-from spelldown.data.reading.arrays import read_arrays
+from spelldown.data.loading.speakers import speaker_in
+from spelldown.data.reading.arrays import nobody, read_arrays
 from spelldown.data.reading.manifests import MANIFESTS, read_manifest
 from spelldown.errors import DataError
 from spelldown.settings import Settings
@@ -54,6 +55,11 @@ class ArraysSettings(PartsSettings):
     kind: Literal["arrays"] = "arrays"
     pairing: Literal["name", "order"] = Field(
         "name", description="how features find their transcripts: by file name, or as both sort"
+    )
+    speaker: Literal["prefix"] | None = Field(
+        None,
+        description="who speaks: `prefix`, what a file's name has before its first -, as in the "
+        "course's data, named after LibriSpeech; null: nobody knows",
     )
 
 
@@ -113,7 +119,8 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
                 f"there {'are' if have else 'is'} {', '.join(have) or 'none'}{hint}"
             )
     if isinstance(settings, ArraysSettings):
-        parts = [read_arrays(settings.root, name, settings.pairing) for name in names]
+        named = speaker_in if settings.speaker == "prefix" else nobody
+        parts = [read_arrays(settings.root, name, settings.pairing, named) for name in names]
     else:
         parts = [read_manifest(settings.root, name) for name in names]
     if _share_a_name(parts):

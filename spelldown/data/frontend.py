@@ -25,10 +25,11 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import soxr
 import torch
-from lhotse.features.kaldi.layers import Wav2MFCC, Wav2Win, get_mel_banks
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from spelldown.data.loading.speakers import Spread
+from spelldown.data.reading.analysis import Analysis
 from spelldown.data.recordings import WINDOW_SECONDS, file_of, first_line, samples_of
 from spelldown.errors import AudioError, DataError
 from spelldown.settings import Settings
@@ -40,10 +41,9 @@ SPHINX_BANDS = 40  # behind ready-made cepstra, unless those are more
 LEAST_DEVIATION = 1e-3  # of a coefficient over an utterance, in its own units
 LOWEST_HZ = 20.0  # Kaldi's mel bands lie from here ...
 BELOW_NYQUIST_HZ = 400.0  # ... to so far below half the sample rate
-LIFTER = 22  # Kaldi's, on cepstra
-LEAST_ENERGY = float(torch.finfo(torch.float32).eps)  # of a band
 
 Content = Literal["cepstra", "log-mel"]
+Normalise = Literal["mean-variance", "mean", "none"]
 SAMPLE_RATE = "samples a second, to which other recordings are brought"
 
 
@@ -51,11 +51,14 @@ class FinishSettings(Settings):
     """What every kind of frontend does at its end.
 
     deltas: 0 none, 1 with first differences, 2 with second differences too.
-    normalise: per utterance and coefficient: `mean-variance`, `mean` alone, or `none`.
+    normalise: of each coefficient: `mean-variance`, `mean` alone, or `none`.
+    normalise_over: the `utterance`, or all that its `speaker` says in that part of the corpus, or
+        in that recording; the utterance where nobody knows who speaks.
     """
 
     deltas: int = Field(0, ge=0, le=2)
-    normalise: Literal["mean-variance", "mean", "none"] = "mean-variance"
+    normalise: Normalise = "mean-variance"
+    normalise_over: Literal["utterance", "speaker"] = "utterance"
 
 
 class ArraysFrontendSettings(FinishSettings):
@@ -140,14 +143,14 @@ class Frontend:
         self.output_width = settings.width * (1 + settings.deltas)
         self.content: Content = "cepstra"
         self.mel_bands = max(SPHINX_BANDS, settings.width)
-        self._analysis: _Analysis | None = None
+        self._analysis: Analysis | None = None
         if isinstance(settings, MfccSettings):
             self.mel_bands = settings.filters
-            self._analysis = _Analysis(settings, settings.filters, settings.width)
+            self._analysis = _analysis(settings, settings.filters, settings.width)
         elif isinstance(settings, LogMelSettings):
             self.content = "log-mel"
             self.mel_bands = settings.width
-            self._analysis = _Analysis(settings, settings.width)
+            self._analysis = _analysis(settings, settings.width)
         else:
             self.content = settings.content
             if settings.content == "log-mel":
@@ -226,10 +229,20 @@ class Frontend:
             samples = change(samples)
         return self._analysis.frames(samples).half().float()
 
-    def finish(self, frames: Tensor) -> Tensor:
-        """Frames with deltas and normalised over the utterance: (T, width) -> (T, output_width)."""
-        frames = add_deltas(frames, self.settings.deltas)
-        return normalised(frames, self.settings.normalise)
+    @property
+    def by_speaker(self) -> bool:
+        """Whether frames are normalised over all that a speaker says."""
+        return self.settings.normalise_over == "speaker"
+
+    def finish(self, frames: Tensor, spread: Spread | None = None) -> Tensor:
+        """Frames with deltas, and normalised: (T, width) -> (T, output_width).
+
+        spread: the speaker's, of frames `with_deltas`; None normalises over these frames."""
+        return normalised(self.with_deltas(frames), self.settings.normalise, spread)
+
+    def with_deltas(self, frames: Tensor) -> Tensor:
+        """Frames with their deltas, not normalised: (T, width) -> (T, output_width)."""
+        return add_deltas(frames, self.settings.deltas)
 
     def _ready_made(self, cut: Any) -> Tensor:
         if not cut.has_features:
@@ -281,45 +294,25 @@ def _delta(frames: Tensor) -> Tensor:
     return total / (2 * sum(n * n for n in range(1, DELTA_WINDOW + 1)))
 
 
-def normalised(frames: Tensor, how: Literal["mean-variance", "mean", "none"]) -> Tensor:
-    """Frames (T, F) less their mean over time and, for `mean-variance`, over their deviation.
+def normalised(frames: Tensor, how: Normalise, spread: Spread | None = None) -> Tensor:
+    """Frames (T, F) less their mean over time and, for `mean-variance`, over their deviation: their
+    own, or those of `spread`.
 
     The deviation is the population's and at least LEAST_DEVIATION, so that a coefficient that
     never moves becomes zero rather than amplified rounding noise.
     """
     if how == "none":
         return frames
-    centred = frames - frames.mean(dim=0)
+    centred = frames - (frames.mean(dim=0) if spread is None else spread.mean)
     if how == "mean":
         return centred
-    deviation = centred.square().mean(dim=0).sqrt().clamp_min(LEAST_DEVIATION)
-    return centred / deviation
+    own = centred.square().mean(dim=0).sqrt() if spread is None else spread.deviation
+    return centred / own.clamp_min(LEAST_DEVIATION)
 
 
-class _Analysis:
-    """Kaldi's log-mel energies of waveforms, or their cepstra where `width` says how many."""
-
-    def __init__(
-        self, settings: SoundFrontendSettings, bands: int, width: int | None = None
-    ) -> None:
-        rate, (lowest, highest) = settings.sample_rate, settings.span
-        size = 1 << (round(WINDOW_SECONDS * rate) - 1).bit_length()
-        self._windows = Wav2Win(rate, WINDOW_SECONDS, SECONDS_PER_FRAME, pad_length=size).eval()
-        banks, _ = get_mel_banks(bands, size, rate, lowest, highest)
-        self._bands = torch.nn.functional.pad(banks, (0, 1)).T.double().contiguous()
-        self._cepstra: Tensor | None = None
-        if width is not None:
-            transform = Wav2MFCC.make_dct_matrix(width, bands)
-            self._cepstra = (transform * Wav2MFCC.make_lifter(width, LIFTER)).double()
-
-    def frames(self, samples: Tensor) -> Tensor:
-        """(N,) float32 -> (T, bands or width) float64."""
-        with torch.no_grad():
-            windows, _ = self._windows(samples.unsqueeze(0))
-            spectrum = torch.fft.rfft(windows.squeeze(0), dim=-1)
-            power = spectrum.real.square() + spectrum.imag.square()
-            energies: Tensor = (power.double() @ self._bands).clamp_min(LEAST_ENERGY).log()
-            return energies if self._cepstra is None else energies @ self._cepstra
+def _analysis(settings: SoundFrontendSettings, bands: int, width: int | None = None) -> Analysis:
+    rate, window, shift = settings.sample_rate, WINDOW_SECONDS, SECONDS_PER_FRAME
+    return Analysis(rate, settings.span, bands, width, window=window, shift=shift)
 
 
 def resample(samples: Tensor, rate: float, ours: int) -> Tensor:

@@ -155,6 +155,11 @@ class Vocabulary:
         """The characters of `text` that have no symbol, each once, in code point order."""
         return sorted(set(normalised(text)).difference(self._characters))
 
+    def spellable(self, text: str) -> str:
+        """The text without the characters that have no symbol."""
+        kept = "".join(c for c in normalised(text) if c in self._characters)
+        return text if kept == normalised(text) else " ".join(kept.split())
+
     def encode(self, text: str) -> list[int]:
         """The ids of the symbols that spell `text`, without `<sos>` and `<eos>`.
 

@@ -60,7 +60,7 @@ def build_parts(
         checked_part(recipe, part, vocabulary, recognizer, training=True)
         for part in (train, *added)
     ]
-    dev = checked_part(recipe, dev, vocabulary, recognizer)
+    dev = checked_part(recipe, dev)
     kept = kept_dev = None
     if caching:
         heard, kept = _cached(recipe, heard, _augment(recipe))

@@ -212,6 +212,24 @@ def masks_hide_behind_the_mean(
             )
 
 
+def speakers_are_known(data: CorpusSettings, frontend: FrontendSettings) -> Iterator[Clash]:
+    if frontend.normalise_over == "utterance":
+        return
+    if frontend.normalise == "none":
+        yield Clash(
+            "frontend.normalise_over",
+            "nothing is normalised over a speaker; set frontend.normalise to mean-variance or mean",
+            also=("frontend.normalise",),
+        )
+    if isinstance(data, ArraysSettings) and data.speaker is None:
+        yield Clash(
+            "frontend.normalise_over",
+            "of arrays nobody knows who speaks, unless data.speaker: prefix reads it off the names "
+            "of their files; add that, or set this to utterance",
+            also=("data.speaker",),
+        )
+
+
 def workers_keep_no_cache(data: CorpusSettings, batching: BatchingSettings) -> Iterator[Clash]:
     usual = BatchingSettings.model_fields["cache_megabytes"].default  # as a resolved page states it
     if batching.cache_megabytes in (0, usual):
@@ -293,6 +311,7 @@ RULES: tuple[Rule, ...] = (
     warm_up_ends,
     feedback_is_fed,
     masks_hide_behind_the_mean,
+    speakers_are_known,
     workers_keep_no_cache,
     what_begins_late_begins,
     what_moves_moves,

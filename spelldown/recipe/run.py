@@ -1,6 +1,6 @@
 """Runs: a recipe trained in a folder, taken up again, and used."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from spelldown.data.checks import Problem
 from spelldown.data.frontend import Frontend
-from spelldown.data.vocabulary import Vocabulary
+from spelldown.data.vocabulary import Vocabulary, describe_unknown
 from spelldown.errors import (
     CheckpointError,
     LanguageModelError,
@@ -208,6 +208,8 @@ def _trainer(
                 f"  of these, {len(more.cuts)} utterances are from {more.name}: {heard} of them "
                 "are heard in the first and the last epoch"
             )
+    if unlearnt := _unlearnt(parts.dev.said().values(), parts.vocabulary):
+        tracker.message(unlearnt)
     if parts.problems:
         tracker.message(f"left out: {len(parts.problems)} problems, listed in {folder.left_out}")
     weights = sum(weight.numel() for weight in parts.recognizer.parameters())
@@ -234,6 +236,15 @@ def _trainer(
         ranks=ranks,
     )
     return trainer, beforehand
+
+
+def _unlearnt(said: Iterable[str | None], vocabulary: Vocabulary) -> str:
+    """What is said in the dev part that cannot be spelled, since the training part lacks it."""
+    unknown = [found for text in said if (found := vocabulary.unknown(text or ""))]
+    if not unknown:
+        return ""
+    told = describe_unknown(sorted(set().union(*unknown)), vocabulary)
+    return f"dev: {len(unknown)} utterances have {told}; they count as errors, not in the loss"
 
 
 def listed(problems: Sequence[Problem]) -> str:

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from spelldown.data.augmenting.waveform import Sound, SoundSettings
 from spelldown.data.frontend import (
-    LIFTER,
     ArraysFrontendSettings,
     Frontend,
     LogMelSettings,
     MfccSettings,
 )
+from spelldown.data.reading.analysis import LIFTER
 from spelldown.settings import Settings
 
 

@@ -1,6 +1,6 @@
 """The course's layout: `ROOT/<part>/mfcc/*.npy` with `ROOT/<part>/transcripts/*.npy`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +16,20 @@ from spelldown.errors import DataError
 SLOW_FROM = 5000  # files from which reading takes long enough to show progress
 
 
-def read_arrays(root: Path, name: str, pairing: Literal["name", "order"]) -> Part:
+def nobody(name: str) -> str | None:
+    """Who speaks in a file of this name, where names say nothing of it."""
+    return None
+
+
+def read_arrays(
+    root: Path,
+    name: str,
+    pairing: Literal["name", "order"],
+    speaker: Callable[[str], str | None] = nobody,
+) -> Part:
     """The utterances of `ROOT/<name>`, each file read once, and what is wrong with the others.
 
+    speaker: who speaks in a file of a name (without its ending).
     Raises DataError for a partition that cannot be paired at all.
     """
     pairs, problems = _pair(root / name, pairing)
@@ -26,6 +37,8 @@ def read_arrays(root: Path, name: str, pairing: Literal["name", "order"]) -> Par
     for cut, found in _read_all(pairs, f"reading {name}"):
         problems.extend(found)
         if cut is not None:
+            for supervision in cut.supervisions:
+                supervision.speaker = speaker(cut.id)
             cuts.append(cut)
     return Part(name, CutSet.from_cuts(cuts), tuple(problems))
 

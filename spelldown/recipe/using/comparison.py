@@ -222,7 +222,7 @@ def compare(
 def _spelling(runs: Sequence[Run], parts: Sequence[ToScore], searches: Searches) -> Any:
     """Row, seconds and scores of each way for each run, one run's memory held at a time."""
     for place, (run, part) in enumerate(zip(runs, parts, strict=True)):
-        pools: list[Listened] = list(run.transcriber.listened(part.items()))
+        pools: list[Listened] = list(run.transcriber.listened(part.items(run.transcriber)))
         for name, ways in searches.items():
             began = time.perf_counter()
             results = [one for pool in pools for one in run.transcriber.spelled(pool, ways[place])]

@@ -11,6 +11,7 @@ from lhotse.cut import Cut
 from spelldown.data.checks import Problem, text_of
 from spelldown.data.corpora import read_part
 from spelldown.data.groups import grouped_by
+from spelldown.data.loading.speakers import speaker_of
 from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
 from spelldown.recipe.parts import checked_part
@@ -20,6 +21,7 @@ from spelldown.recipe.using.trained_on import known_to
 from spelldown.search.metrics import Counts, Scores, edit_counts, score
 from spelldown.search.search import SearchSettings
 from spelldown.search.transcribing.confidence import word_confidences
+from spelldown.search.transcribing.transcriber import Transcriber
 from spelldown.search.transcribing.transcript import Failure, Item, Transcript
 from spelldown.training.guard.scoring import within_memory
 from spelldown.training.run.pictures import Shown, attention_page
@@ -80,9 +82,11 @@ class ToScore:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
 
-    def items(self) -> Iterable[Item]:
-        """The utterances, for a transcriber."""
-        return (Item(cut.id, cut) for cut in self.cuts)
+    def items(self, transcriber: Transcriber) -> list[Item]:
+        """The utterances for a transcriber, each speaker's normalised as it was trained."""
+        return transcriber.by_speaker(
+            [Item(cut.id, cut) for cut in self.cuts], [speaker_of(cut) for cut in self.cuts]
+        )
 
 
 def part_named(recipe: Recipe, split: str) -> str:
@@ -123,7 +127,7 @@ def evaluate(
     part = part_to_score(run, split)
     for way in by:
         grouped_by(part.cuts, way)  # what cannot be grouped is told before the work
-    spelled = within_memory(run.transcriber, list(part.items()), memory)
+    spelled = within_memory(run.transcriber, part.items(run.transcriber), memory)
     results = list(progress(spelled, len(part.cuts)) if progress else spelled)
     return evaluated(run, part, results, by)
 
@@ -233,13 +237,13 @@ def write_page(run: Run, evaluation: Evaluation, path: Path) -> None:
     ordinary = each[max(middle - WORST // 2, 0) : middle + WORST // 2]
     worst = evaluation.scores.worst(WORST)
     chosen = {one.id: one.reference for one in (*worst, *ordinary)}
-    cuts = {cut.id: cut for cut in read_part(run.recipe.data, evaluation.part).cuts}
-    items = [Item(name, cuts[name]) for name in chosen]
+    part = part_to_score(run, evaluation.part)
+    items = {item.id: item for item in part.items(run.transcriber)}
     shown = [
         Shown(
             done.id, chosen[done.id], done.text, done.weights, done.letters, done.seconds_per_frame
         )
-        for done in run.transcriber.transcribe(items, keep_weights=True)
+        for done in run.transcriber.transcribe([items[name] for name in chosen], keep_weights=True)
         if isinstance(done, Transcript)
     ]
     scores = evaluation.scores

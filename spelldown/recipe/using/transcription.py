@@ -6,11 +6,13 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from spelldown.data.corpora import ArraysSettings
 from spelldown.data.frontend import ArraysFrontendSettings
+from spelldown.data.loading.speakers import speaker_in
 from spelldown.errors import DataError
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import Progress
@@ -20,7 +22,7 @@ from spelldown.search.transcribing.sound.activity import detector
 from spelldown.search.transcribing.sound.microphone import Microphone, enter_pressed
 from spelldown.search.transcribing.sound.pauses import PauseSettings
 from spelldown.search.transcribing.sound.streams import copied
-from spelldown.search.transcribing.transcript import Failure, Item, Transcript, named
+from spelldown.search.transcribing.transcript import ARRAYS, Failure, Item, Transcript, named
 from spelldown.writing import write_whole
 
 Warn = Callable[[str], None]
@@ -32,7 +34,7 @@ def silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be transcribed, with folders that could not be read."""
+    """What is to be transcribed, with what is not there or certainly cannot be read."""
 
     sources: tuple[Source, ...]
     failures: tuple[Failure, ...] = ()
@@ -52,10 +54,9 @@ def asked_for(
 ) -> Iterator[Asked]:
     """The files in `paths`, folders and patterns, with `-` for what is read from `stdin` here.
 
-    channel: which to hear, counted from 1; the mean of all if None.
+    channel: which to hear, counted from 0; the mean of all if None.
     `warn` is told of files that were passed over. Standard input is kept in a temporary file, so
-    that it is no burden on memory. Raises DataError for paths that are not there, or hold nothing
-    that could be transcribed.
+    that it is no burden on memory. Raises DataError if there is nothing that could be transcribed.
     """
     found = _found(paths, warn)
     with tempfile.TemporaryDirectory(prefix="spelldown-") as folder:
@@ -117,7 +118,7 @@ def spelled(
         detector(settings.kind, 16_000)  # is it there? Before anything is read
     for failure in asked.failures:
         yield Heard(failure.id, None, error=failure.error)
-    yield from heard(run.transcriber, asked.sources, settings, progress)
+    yield from heard(run.transcriber, _named_sources(run, asked.sources), settings, progress)
 
 
 def write_submission(
@@ -145,7 +146,7 @@ def write_submission(
         raise DataError(
             f"asked for twice; a hand-in has one line a file, {file} not written", twice
         )
-    done = run.transcriber.transcribe(items)
+    done = run.transcriber.transcribe(_by_name(run, items))
     results = list(progress(done, len(items)) if progress else done)
     failures = [named(found.id, found.error) for found in results if isinstance(found, Failure)]
     if failures:
@@ -163,6 +164,28 @@ def write_submission(
     return len(texts)
 
 
+def _by_name(run: Run, items: Sequence[Item]) -> list[Item]:
+    """Files, each normalised over all of its speaker's, where file names tell who speaks."""
+    data = run.recipe.data
+    named = isinstance(data, ArraysSettings) and data.speaker == "prefix"
+    speakers = [speaker_in(_file(item).stem) if named else None for item in items]
+    return run.transcriber.by_speaker(items, speakers)
+
+
+def _named_sources(run: Run, sources: Sequence[Source]) -> list[Source]:
+    """The sources, those among them that are arrays as `_by_name` has them."""
+    arrays = {
+        place: Item(source.name, source.sound)
+        for place, source in enumerate(sources)
+        if isinstance(source.sound, Path) and source.sound.suffix.lower() in ARRAYS
+    }
+    spreads = {
+        place: item.spread
+        for place, item in zip(arrays, _by_name(run, list(arrays.values())), strict=True)
+    }
+    return [replace(one, spread=spreads.get(place)) for place, one in enumerate(sources)]
+
+
 def _file(item: Item) -> Path:
     assert isinstance(item.source, Path)  # `inputs` finds nothing else
     return item.source
@@ -172,7 +195,7 @@ def _found(paths: Sequence[Path | str], warn: Warn) -> Inputs:
     found = inputs(paths)
     if unknown := found.unknown:
         some = ", ".join(map(str, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-        warn(f"passed over {len(unknown)} files that are neither .npy nor audio: {some}")
+        warn(f"passed over {len(unknown)} files called neither .npy nor like audio: {some}")
     if not found.items and not found.failures:
         raise DataError(f"nothing to transcribe in {', '.join(map(str, paths))}")
     return found

@@ -220,7 +220,7 @@ class _Spell:
 
     def evaluation(self, search: SearchSettings) -> Evaluation:
         if not self._pools:  # only now: a tuning that is done needs none
-            self._pools = list(self.run.transcriber.listened(self.part.items()))
+            self._pools = list(self.run.transcriber.listened(self.part.items(self.run.transcriber)))
         spelled = self.run.transcriber.spelled
         results = [one for pool in self._pools for one in spelled(pool, search)]
         return evaluated(self.run, self.part, results, search=search)

@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import numpy
 
 from spelldown.data.frontend import SECONDS_PER_FRAME, ArraysFrontendSettings
+from spelldown.data.loading.speakers import Spread
 from spelldown.errors import AudioError, SpelldownError
 from spelldown.search.search import GreedySettings, SearchSettings
-from spelldown.search.transcribing.sound.pauses import PauseSettings, segments
+from spelldown.search.transcribing.sound.pauses import PauseSettings, Segment, segments
 from spelldown.search.transcribing.sound.streams import Recording, Samples
 from spelldown.search.transcribing.transcriber import Transcriber
 from spelldown.search.transcribing.transcript import (
@@ -49,13 +50,15 @@ class Sound(Protocol):
 class Source:
     """Something to transcribe: a file, or sound that is opened when its turn comes.
 
-    name: what messages call it; channel: which to hear of a file, from 1; their mean if None
+    name: what messages call it; channel: which to hear of a file, from 0; their mean if None
+    spread: of ready-made frames, by what they are normalised; None for themselves
     """
 
     id: str
     sound: Path | Callable[[], AbstractContextManager[Sound]]
     name: str
     channel: int | None = None
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ class _Reader:
     def __init__(
         self, transcriber: Transcriber, sources: Iterable[Source], settings: PauseSettings
     ) -> None:
-        self.sources, self.settings = sources, settings
+        self.transcriber, self.sources, self.settings = transcriber, sources, settings
         frontend = transcriber.frontend.settings
         self.rate = None if isinstance(frontend, ArraysFrontendSettings) else frontend.sample_rate
         self.asked: deque[tuple[_Part, float, float]] = deque()
@@ -250,7 +253,8 @@ class _Reader:
             if self.rate is None or path.suffix.lower() in ARRAYS:
                 if source.channel is not None and path.suffix.lower() in ARRAYS:
                     raise AudioError(f"{source.name}: features have no channels to choose from")
-                yield self._asking(part, Item(source.name, path), 0.0, seconds_of(path) or 0.0)
+                item = Item(source.name, path, source.spread)
+                yield self._asking(part, item, 0.0, seconds_of(path) or 0.0)
                 return
             opened: AbstractContextManager[Sound] = Recording(path, source.name, source.channel)
         else:
@@ -258,10 +262,29 @@ class _Reader:
         assert self.rate is not None
         with opened as sound:
             blocks = _counted(sound, part)
-            for segment in segments(blocks, sound.rate, self.rate, self.settings):
-                item = Item(source.name, segment.sound)
+            found = segments(blocks, sound.rate, self.rate, self.settings)
+            for segment, item in self._normalised(source, found):
                 yield self._asking(part, item, segment.start, segment.end)
             part.wrong = part.wrong or sound.incomplete
+
+    def _normalised(
+        self, source: Source, found: Iterable[Segment]
+    ) -> Iterator[tuple[Segment, Item]]:
+        """The segments as items, taken for one speaker's where that matters: normalised over all of
+        a file, which is gone through twice, or over what was said so far if it is heard but once.
+        """
+        transcriber, path, spread = self.transcriber, source.sound, None
+        by_speaker, twice = transcriber.frontend.by_speaker, isinstance(path, Path)
+        if by_speaker and isinstance(path, Path):
+            assert self.rate is not None
+            with Recording(path, source.name, source.channel) as sound:
+                first = segments(sound.blocks(), sound.rate, self.rate, self.settings)
+                spread = transcriber.spread_of(Item(source.name, one.sound) for one in first)
+        for segment in found:
+            item = Item(source.name, segment.sound)
+            if by_speaker and not twice:
+                spread = transcriber.spread_of([item], spread)
+            yield segment, replace(item, spread=spread)
 
     def _asking(self, part: _Part, item: Item, start: float, end: float) -> Item:
         part.asked += 1

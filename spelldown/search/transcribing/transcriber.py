@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from spelldown.data.checks import read_array
 from spelldown.data.frontend import SECONDS_PER_FRAME, Frontend
 from spelldown.data.loading.batch import Lengths, told
+from spelldown.data.loading.speakers import Spread, spreads
 from spelldown.data.recordings import read_audio
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError, SpelldownError
@@ -115,19 +116,51 @@ class Transcriber:
     def _frames(self, item: Item) -> Tensor | Failure:
         """The item's finished frames (T, F), or why there are none."""
         try:
-            static = self._static(item)
-            if len(static) == 0:
-                raise DataError("no frames")
-            if not bool(torch.isfinite(static).all()):
-                raise DataError("numbers that are not finite")
-            return self.frontend.finish(static)
+            return self.frontend.finish(self._static(item), item.spread)
         except (SpelldownError, OSError, ValueError) as error:
             message = str(error)
             name = item.id if isinstance(item.source, Waveform) else str(item.source)
             named = not isinstance(item.source, Path | Waveform) or name in message
             return Failure(item.id, message if named else f"{name}: {message}")
 
+    def by_speaker(self, items: Sequence[Item], speakers: Sequence[str | None]) -> list[Item]:
+        """The items, each normalised over all that its speaker says in them, where the recognizer
+        was trained so; as they are, where it was not.
+
+        speakers: who speaks in each, None where nobody knows. Goes through all frames once more.
+        """
+        if not self.frontend.by_speaker:
+            return list(items)
+        found = spreads(speakers, lambda place: self._with_deltas(items[place]))
+        return [replace(item, spread=one) for item, one in zip(items, found, strict=True)]
+
+    def spread_of(self, items: Iterable[Item], before: Spread | None = None) -> Spread | None:
+        """How the frames of all these items, and those `before`, are spread, whoever speaks; None
+        if there are no frames."""
+        found = before or Spread.none(self.frontend.output_width)
+        for item in items:
+            frames = self._with_deltas(item)
+            found = found if frames is None else found.plus(frames)
+        return found if found.count else None
+
+    def _with_deltas(self, item: Item) -> Tensor | None:
+        """The item's frames (T, F) as they are normalised; None where it has none."""
+        try:
+            return self.frontend.with_deltas(self._static(item))
+        except (SpelldownError, OSError, ValueError):
+            return None  # which is told when it is to be spelled
+
     def _static(self, item: Item) -> Tensor:
+        """The item's static frames (T, width). Raises DataError for none, or none that are numbers,
+        and what reading them raises."""
+        static = self._read(item)
+        if len(static) == 0:
+            raise DataError("no frames")
+        if not bool(torch.isfinite(static).all()):
+            raise DataError("numbers that are not finite")
+        return static
+
+    def _read(self, item: Item) -> Tensor:
         source = item.source
         if isinstance(source, Waveform):
             return self.frontend.of_samples(source.samples, source.sample_rate, name=item.id)

@@ -7,6 +7,7 @@ from pathlib import Path
 from lhotse.cut import Cut
 from torch import Tensor
 
+from spelldown.data.loading.speakers import Spread
 from spelldown.search.transcribing.words import Word
 
 ARRAYS = (".npy",)  # endings of files with features; all others are taken for audio
@@ -26,10 +27,12 @@ class Item:
 
     source: a file (`.npy` with static frames (T, width), else audio), a lhotse cut, samples, or
             static frames (T, width) in memory: as the frontend takes them, before deltas
+    spread: by what its frames are normalised; None for themselves
     """
 
     id: str
     source: Path | Cut | Waveform | Tensor
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)
