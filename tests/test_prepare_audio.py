@@ -95,6 +95,17 @@ def test_random_bytes_and_empty_files_are_no_recordings(tmp_path: Path, ending: 
     assert reasons(told(path)) == ["unreadable"]
 
 
+def test_sphere_that_shorten_has_compressed_says_how_to_unpack_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.sph"
+    header = "NIST_1A\n   1024\nsample_count -i 10\nsample_rate -i 16000\nsample_n_bytes -i 2\n"
+    header += "channel_count -i 1\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
+    path.write_bytes(header.ljust(1024).encode() + b"ajkg\x02" + bytes(60))
+    ((reason, words),) = told(path).found
+    assert reason == "unreadable"
+    assert words.startswith("SPHERE compressed by shorten, which is not read; unpack it first")
+    assert "sph2pipe -f wav x.sph x.wav" in words and "sox" in words
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_recording_that_may_not_be_read_says_so(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", beep())

@@ -182,6 +182,11 @@ def test_corpora_are_listed_and_an_unknown_one_has_a_neighbour() -> None:
     assert found.exit_code == 0 and "mini-librispeech" in found.stdout
     found = spelldown("prepare", "librispech", "a", "b")
     assert found.exit_code == 1 and "did you mean 'librispeech'" in found.stderr
+    found = spelldown("prepare", "tabel", "a", "b")
+    assert found.exit_code == 1 and "did you mean 'table'" in found.stderr
+    found = spelldown("prepare", "nokind", "a", "b")
+    said = " ".join(found.stderr.split())
+    assert said == "no corpus is called 'nokind'; `spelldown prepare --list` names them all"
 
 
 def test_librispeech_is_prepared_by_its_name(tmp_path: Path) -> None:

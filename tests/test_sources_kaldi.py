@@ -5,8 +5,6 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sources import found_in, touch
 
 from spelldown.data.preparing.sources.kaldi import KaldiSettings
@@ -156,12 +154,42 @@ def test_what_has_no_counterpart_is_named_with_its_line(folder: Path) -> None:
 def test_an_id_that_is_there_twice_is_named_with_both_lines(folder: Path) -> None:
     (folder / "text").write_text("a1 A\na2 B\nb1 C\na2 ANOTHER\n")
     utterances, problems = found_in(folder, KALDI)
-    assert [one.text for one in utterances] == ["A", "B", "C"]
+    assert [one.text for one in utterances] == ["A", "C"]  # who knows which line is right?
     (problem,) = problems
     assert (problem.file, problem.found) == (
         f"{folder / 'text'}, line 4",
         "this id is there twice; the first is in line 2",
     )
+
+
+@pytest.mark.parametrize("line", ["a2", "a2 ben\na2 anna"])
+def test_a_bad_line_of_a_speaker_leaves_its_utterance_out(folder: Path, line: str) -> None:
+    (folder / "utt2spk").write_text(f"a1 anna\n{line}\nb1 ben\n")
+    utterances, (problem,) = found_in(folder, KALDI)
+    assert [(one.id, one.speaker) for one in utterances] == [("a1", "anna"), ("b1", "ben")]
+    assert problem.utterance == "a2"
+    assert problem.file.startswith(f"{folder / 'utt2spk'}, line ")
+
+
+def test_an_id_with_several_faults_is_one_problem_that_names_them_all(folder: Path) -> None:
+    (folder / "text").write_text("a1 A\na2\nb1 B\nz9\nb1 C\n")
+    (folder / "wav.scp").write_text("a1 audio/a1.wav\na2 gone.wav\nb1 x.wav\nb1 y.wav\n")
+    utterances, problems = found_in(folder, KALDI)
+    assert [one.id for one in utterances] == ["a1"]
+    assert [(one.utterance, one.file, one.found) for one in problems] == [
+        (
+            "b1",
+            f"{folder / 'wav.scp'}, line 4",
+            "this id is there twice; the first is in line 3; "
+            "text, line 5: this id is there twice; the first is in line 3",
+        ),
+        ("a2", f"{folder / 'text'}, line 2", "an id with no text after it"),
+        (
+            "z9",
+            f"{folder / 'text'}, line 4",
+            "an id with no text after it; text, line 4: no entry of this id in wav.scp",
+        ),
+    ]
 
 
 def test_a_folder_without_texts_gives_utterances_without_texts(folder: Path) -> None:
@@ -275,28 +303,6 @@ def test_texts_and_paths_wait_outside_memory_until_their_turn(tmp_path: Path) ->
         tracemalloc.stop()
     assert found == 8_000
     assert most < 0.5e6
-
-
-identifier = st.text("abcxyz019-_", min_size=1, max_size=5)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    heard=st.lists(identifier, unique=True, max_size=8),
-    written=st.lists(identifier, unique=True, max_size=8),
-)
-def test_every_id_comes_out_once_as_an_utterance_or_a_problem(
-    tmp_path_factory: pytest.TempPathFactory, heard: list[str], written: list[str]
-) -> None:
-    folder = tmp_path_factory.mktemp("kaldi")
-    touch(folder / "x.wav")
-    (folder / "wav.scp").write_text("# x.wav\n" + "".join(f"{one} x.wav\n" for one in heard))
-    (folder / "text").write_text("# X\n" + "".join(f"{one} SAID BY {one}\n" for one in written))
-    utterances, problems = found_in(folder, KALDI)
-    assert {one.id: one.text for one in utterances if one.id != "#"} == {
-        one: f"SAID BY {one}" for one in set(heard) & set(written)
-    }
-    assert sorted(one.utterance for one in problems) == sorted(set(heard) ^ set(written))
 
 
 @pytest.mark.data

@@ -225,7 +225,7 @@ def test_another_encoding_is_named_with_file_row_and_byte(folder: Path) -> None:
     assert problem.file == f"{table}, line 2"
     assert "byte 10 of the line, 0xF6, is not UTF-8; say --encoding" in problem.found
     assert "'ö'" in problem.found
-    for encoding in ("windows-1252", "utf-16", "utf-8"):
+    for encoding in ("windows-1252", "utf-16", "utf-16-le", "utf-8"):
         table = write(folder, "t.csv", content.encode(encoding))
         utterances, problems = found_in(table, TableSettings(encoding=encoding))
         assert not problems
@@ -242,7 +242,15 @@ def test_another_encoding_is_named_with_file_row_and_byte(folder: Path) -> None:
         ("t.csv", "audio,text\na.wav,x\n".encode("utf-16"), "written in UTF-16"),
         ("t.csv", b"PK\x03\x04\xff\xfe\x9d spreadsheet", "line 1: byte 5 of the line, 0xFF"),
         ("t.jsonl", b"", "an empty file"),
-        ("t.json", b'[\n{"audio": "a.wav"}]', "line 1: not JSON"),
+        (
+            "t.json",
+            b'[\n{"audio": "a.wav"},\n{"audio": "a.wav"}\n]',
+            "line 1: a JSON array; JSON lines",
+        ),
+        ("t.json", b'[{"audio": "a.wav", "text": "x"}]', "one object a line"),
+        ("t.csv", "audio,text\na.wav,речь\n".encode("utf-16-le"), "perhaps --encoding utf-16-le"),
+        ("t.csv", "audio,text\na.wav,言語\n".encode("utf-16-be"), "perhaps --encoding utf-16-be"),
+        ("t.jsonl", '{"audio": "a.wav"}\n'.encode("utf-16-le"), "perhaps --encoding utf-16-le"),
     ],
 )
 def test_what_is_no_table_at_all_is_refused_whole(
@@ -279,6 +287,8 @@ def test_the_tables_of_a_folder_are_splits_and_ids_are_unique_among_them(folder:
         found_in(folder / "Grüße", TABLE)
     with pytest.raises(DataError, match="no such folder"):
         found_in(folder / "absent", TABLE)
+    with pytest.raises(DataError, match=r"absent\.csv: no such file"):
+        found_in(folder / "absent.csv", TABLE)
 
 
 HEADER = "client_id\tpath\tsentence\tage\tgender\taccents\tvariant\tlocale\tsegment\n"

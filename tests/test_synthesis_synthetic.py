@@ -579,6 +579,8 @@ def test_the_command_says_what_it_made_and_how_to_use_it(tmp_path: Path) -> None
     assert f"data: {{kind: cuts, root: {out}}}" in result.output
     assert "9" in result.output and "dev" in result.output
     assert "12 sentences are spelled with digits" in result.output
+    assert "" not in result.stderr.splitlines()  # no bar where nobody looks
+    assert f"\n{settings(tmp_path).speaking.command}, " in result.output
     assert f"a look at it: {out / 'look.html'}" in result.output
     texts = [cut.supervisions[0].text for cut in CutSet.from_jsonl(out / "train.jsonl.gz")]
     assert texts[0].startswith("sentence number")

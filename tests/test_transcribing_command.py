@@ -30,7 +30,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     frontend = MfccSettings(width=5, filters=20, sample_rate=RATE)
     made = SimpleNamespace(
         transcriber=hearing_transcriber(),
-        recipe=SimpleNamespace(frontend=frontend),
+        recipe=SimpleNamespace(frontend=frontend, data=None),
         folder=SimpleNamespace(path=Path("runs/a")),
         notes=(),
     )
@@ -113,6 +113,39 @@ def test_what_failed_is_named_counted_and_the_rest_is_there(talks: Path, tmp_pat
     assert not (out / "broken.txt").exists() and (out / "long.txt").exists()
 
 
+def test_an_odd_or_missing_name_is_told_and_the_rest_is_spelled(talks: Path) -> None:
+    (talks / "notes.txt").write_text("GOOD MORNING\n", encoding="utf-8")
+    odd = (talks / "notes.txt", talks / "gone.wav", talks / "*.aiff")
+    result = transcribe(talks / "long.wav", *odd, talks / "b" / "short.wav", *CUT)
+    assert result.exit_code == 1
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["long", "short"]
+    told = "".join(result.stderr.split())
+    for path, why in zip(odd, ("notarecording", "nosuchfile", "nofileisnamed"), strict=True):
+        assert f"{path}:{why}".replace(" ", "") in told
+    assert "3 of 5 inputs failed or are incomplete" in result.stderr
+    alone = transcribe(talks / "long.wav", talks / "gone.wav", "--format", "srt", *CUT)
+    assert alone.exit_code == 1 and alone.stdout.startswith("1\n00:00:00,")
+    nothing = transcribe(*odd)
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "nothing that was asked for can be transcribed" in nothing.stderr
+
+
+def test_a_hand_in_is_refused_for_anything_that_cannot_be_read(talks: Path, tmp_path: Path) -> None:
+    (talks / "notes.txt").write_text("GOOD MORNING\n", encoding="utf-8")
+    odd = (talks / "notes.txt", talks / "gone.wav")
+    result = transcribe(talks / "long.wav", *odd, "--submission", tmp_path / "x.csv")
+    assert result.exit_code == 1 and not (tmp_path / "x.csv").exists()
+    assert all(str(path).replace(" ", "") in "".join(result.stderr.split()) for path in odd)
+
+
+def test_ctm_of_one_channel_says_which(tmp_path: Path) -> None:
+    both = np.stack([LONG, LONG[::-1]], axis=1)
+    soundfile.write(tmp_path / "two.wav", both, RATE)
+    for words, number in (((), "1"), (("--channel", 0), "1"), (("--channel", 1), "2")):
+        result = transcribe(tmp_path / "two.wav", "--format", "ctm", *words, *CUT)
+        assert {line.split()[1] for line in result.stdout.splitlines()} == {number}, result.output
+
+
 def test_where_nobody_speaks_it_says_so_and_that_is_no_failure(tmp_path: Path) -> None:
     write_sound(tmp_path / "silence.wav", bursts(seconds=6.0))
     result = transcribe(tmp_path / "silence.wav", *CUT)
@@ -186,7 +219,7 @@ def test_patterns_in_quotes_are_followed(talks: Path) -> None:
         (("LONG", "--submission", "x.csv", "--longest", "5"), "nothing is cut for it"),
         (("LONG", "--longest", "1"), "longest"),
         (("LONG", "--longest", "4", "--pause", "5"), "a pause of 5 s is longer than"),
-        (("LONG", "--channel", "0"), "channel"),
+        (("LONG", "--channel", "-1"), "channel"),
         (("--microphone", "--channel", "1"), "--channel chooses among a file's"),
         (("LONG", "--submission", "x.csv", "--channel", "1"), "all channels are heard"),
         (("LONG", "--out", "LONG"), "is a file; a folder is needed"),

@@ -59,6 +59,13 @@ def test_ctm_has_a_line_a_word_with_start_and_duration() -> None:
     assert written(heard(segment("A"), id=";; x"), "ctm").startswith("_;;_x 1 ")
 
 
+def test_ctm_tells_the_channel_that_was_heard_counted_from_one() -> None:
+    columns = [
+        written(heard(segment("A")), "ctm", channel=channel).split()[1] for channel in (None, 0, 1)
+    ]
+    assert columns == ["1", "1", "2"]
+
+
 def test_text_is_a_line_each_with_the_id_or_a_line_a_segment_in_its_own_file() -> None:
     assert written(TALK, "text") == "talk\tGOOD MORNING AND WELCOME\n"
     assert written(TALK, "text", alone=True) == "GOOD MORNING\nAND WELCOME\n"

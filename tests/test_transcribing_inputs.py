@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from spelldown.errors import DataError
 from spelldown.search.transcribing.inputs import Inputs, inputs
@@ -63,13 +65,46 @@ def test_files_are_named_by_their_stem_or_by_their_path_where_two_are_alike(
     assert len(set(ids(inputs([folder / "one"])))) == 2
 
 
-def test_all_that_cannot_be_transcribed_is_named_at_once(touch: Callable[..., Path]) -> None:
-    folder = touch("a.wav", "b.doc")
-    with pytest.raises(DataError) as caught:
-        inputs([folder / "a.wav", folder / "b.doc", folder / "missing.npy"])
-    told = str(caught.value)
-    assert f"{folder / 'b.doc'}: not of a known type; known: .npy .wav" in told
-    assert f"{folder / 'missing.npy'}: no such file or folder" in told
+def test_a_file_that_is_asked_for_by_its_name_may_be_called_anything(
+    touch: Callable[..., Path],
+) -> None:
+    folder = touch("later.mp3")  # by its name a recording: what is in it is told in its turn
+    sound = np.zeros(800, np.float32)
+    for name in ("recording", "talk.wave", "2024.05.01", "deep/talk.wave"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / name, sound, 8000, format="WAV")
+    asked = [folder / name for name in ("recording", "later.mp3", "talk.wave", "2024.05.01")]
+    found = inputs(asked)
+    assert [item.source for item in found.items] == asked and not found.failures
+    assert ids(inputs([folder / "recording", folder / "talk.wave"])) == ["recording", "talk"]
+    touch("deep/notes.txt", "deep/broken.wave")
+    by_ending = inputs([f"{folder}/**/*.wave"])
+    assert ids(by_ending) == ["deep/talk", "talk"]
+    assert [one.error for one in by_ending.failures] == ["an empty file (0 bytes)"]
+    assert ids(inputs([folder])) == ["later"]  # a folder is searched for what is called so
+
+
+def test_what_cannot_be_transcribed_is_a_failure_and_the_rest_is_found(
+    touch: Callable[..., Path],
+) -> None:
+    folder = touch("a.wav", "empty", "z.wav")
+    (folder / "s.txt").write_text("HELLO\n", encoding="utf-8")
+    wrong = {
+        folder / "s.txt": "not a recording that can be read (Format not recognised); WAV, FLAC",
+        folder / "empty": "an empty file (0 bytes)",
+        folder / "missing.npy": "no such file or folder",
+        folder / "a.wav" / "below": "no such file or folder",
+        folder / "*.flac": "no file is named like that",
+        folder / ("x" * 300): "cannot be read: File name too long",
+    }
+    found = inputs([folder / "a.wav", *wrong, folder / "z.wav"])
+    assert ids(found) == ["a", "z"] and not found.unknown
+    assert [failure.id for failure in found.failures] == [str(path) for path in wrong]
+    for failure, why in zip(found.failures, wrong.values(), strict=True):
+        assert failure.error.startswith(why)
+    with pytest.raises(DataError) as caught:  # nothing is left: all of it is told at once
+        inputs(wrong)
+    assert all(f"{path}: {why}" in str(caught.value) for path, why in wrong.items())
 
 
 def test_patterns_that_the_shell_left_alone_are_followed(touch: Callable[..., Path]) -> None:
@@ -81,8 +116,8 @@ def test_patterns_that_the_shell_left_alone_are_followed(touch: Callable[..., Pa
     found = inputs([f"{folder}/talks/*"])
     assert ids(found) == ["a", "b", "c/d"]  # folders, as a shell would have given them
     assert found.unknown == [folder / "talks" / "notes.txt"]
-    with pytest.raises(DataError, match="no file is named like that"):
-        inputs([f"{folder}/*.mp3"])
+    (none,) = inputs([f"{folder}/*.mp3", folder]).failures
+    assert (none.id, none.error) == (f"{folder}/*.mp3", "no file is named like that")
 
 
 def test_a_file_named_like_a_pattern_is_a_file(touch: Callable[..., Path]) -> None:

@@ -89,7 +89,7 @@ def transcribe(
     channel: Annotated[
         int | None,
         typer.Option(
-            min=1, show_default="the mean of all", help="Hear only this channel, counted from 1."
+            min=0, show_default="the mean of all", help="Hear only this channel, counted from 0."
         ),
     ] = None,
     submission: Annotated[
@@ -144,15 +144,15 @@ def transcribe(
         err.print(note, style="yellow")
     with ExitStack() as stack:
         asked = _asked(loaded, inputs or [], microphone, channel, stack, err)
-        if out is None and format_ in ("srt", "vtt") and _count(asked) > 1:
+        if out is None and format_ in ("srt", "vtt") and len(asked.sources) > 1:
             raise typer.BadParameter(
-                f"{_count(asked)} inputs are as many {format_} files: say where with --out DIR"
+                f"{len(asked.sources)} inputs are as many {format_} files: say where with --out DIR"
             )
         from spelldown.recipe.using.transcription import spelled
 
         with _bar(asked, err) as progress:
             results = spelled(loaded, asked, settings, progress)
-            failed = _give(results, format_.value, out, err)
+            failed = _give(results, format_.value, out, channel, err)
     if failed:
         if _count(asked) > 1:
             err.print(f"{failed} of {_count(asked)} inputs failed or are incomplete (named above)")
@@ -206,7 +206,9 @@ def _count(asked: "Asked") -> int:
     return len(asked.sources) + len(asked.failures)
 
 
-def _give(results: "Iterator[Heard]", format: str, out: Path | None, err: Console) -> int:
+def _give(
+    results: "Iterator[Heard]", format: str, out: Path | None, channel: int | None, err: Console
+) -> int:
     """Prints or writes each result; how many failed, in whole or in part."""
     from spelldown.search.transcribing.formats import ENDINGS, written
     from spelldown.writing import write_whole
@@ -217,7 +219,7 @@ def _give(results: "Iterator[Heard]", format: str, out: Path | None, err: Consol
         _complain(found, err)
         if found.error is not None and (out is not None or format != "json"):
             continue
-        text = written(found, format, alone=out is not None)  # type: ignore[arg-type]
+        text = written(found, format, out is not None, channel)  # type: ignore[arg-type]
         if out is None:
             sys.stdout.write(text)
             sys.stdout.flush()

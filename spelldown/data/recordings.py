@@ -12,6 +12,7 @@ import torch
 from lhotse.cut import Cut
 from torch import Tensor
 
+from spelldown.data.reading.quiet import QuietFile, hushed
 from spelldown.errors import AudioError
 
 WINDOW_SECONDS = 0.025  # that a frame looks at: no recording can be shorter
@@ -110,10 +111,10 @@ def opened(path: Path, name: str = "") -> soundfile.SoundFile:
     """An open recording, to be closed by the caller. Raises AudioError, with `name` or the path,
     for a file that is missing, not permitted, empty or no recording, with what it is instead."""
     name = name or str(path)
-    if not path.is_file():
-        what = "a folder, and no recording" if path.is_dir() else "no such recording"
-        raise AudioError(f"{name}: {what}")
     try:
+        if not path.is_file():
+            what = "a pipe or a device, not a file" if path.exists() else "no such recording"
+            raise AudioError(f"{name}: {'a folder, and no recording' if path.is_dir() else what}")
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
@@ -121,7 +122,7 @@ def opened(path: Path, name: str = "") -> soundfile.SoundFile:
     if not head:
         raise AudioError(f"{name}: an empty file (0 bytes)")
     try:
-        found = soundfile.SoundFile(path)
+        found = QuietFile(path)
     except UNREADABLE as error:
         raise AudioError(f"{name}: {no_recording(error, head)}") from error
     if found.format == "RAW":  # libsndfile's guess for a damaged header: noise
@@ -202,7 +203,8 @@ def samples_of(cut: Any) -> Tensor:
             raise AudioError(_other_rate(path, rate, cut))
     else:
         try:
-            samples = torch.from_numpy(cut.load_audio())
+            with hushed():
+                samples = torch.from_numpy(cut.load_audio())
         except Exception as error:  # its backends raise errors of many kinds
             raise AudioError(f"{file_of(cut)}: cannot be read: {first_line(error)}") from error
     missing = cut.num_samples - samples.shape[-1]

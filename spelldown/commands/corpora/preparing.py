@@ -7,6 +7,7 @@ the kinds' settings when they are asked for; published corpora are commands by t
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -99,7 +100,16 @@ def _command_of(name: str) -> TyperCommand:
         raise DataError("name one of the corpora of `spelldown prepare --list`")
     fixed: dict[str, Any] = {}
     if published:
-        fixed = {"corpus": entry_of(name).name}
+        try:
+            fixed = {"corpus": entry_of(name).name}
+        except DataError:
+            if close := get_close_matches(
+                name.lower(), [*KINDS.keys() - {CATALOGUE}, SYNTHETIC], n=1
+            ):
+                raise DataError(
+                    f"no kind of source is called {name!r}; did you mean {close[0]!r}?"
+                ) from None
+            raise
         kind, about = CATALOGUE, f"the corpus {fixed['corpus']}"
     else:
         kind, about = name, KINDS[name][2]

@@ -105,7 +105,8 @@ def hear(utterance: Utterance, channel: Channel | None) -> Heard:
         with opened(path) as file:
             return _hear_file(file, path, (start, end), _taken(taken, file.channels, channel))
     except AudioError as error:
-        return Heard(found=(("unreadable", str(error).removeprefix(f"{path}: ")),))
+        words = _shortened(path) or str(error).removeprefix(f"{path}: ")
+        return Heard(found=(("unreadable", words),))
     except UNREADABLE as error:
         return Heard(found=(("unreadable", no_recording(error)),))
 
@@ -266,16 +267,39 @@ def _caf_size(file: Any, size: int) -> int | None:
     return place
 
 
-def _sphere_ending(file: Any, size: int) -> Iterator[tuple[str, str]]:
+def _sphere_fields(file: Any) -> tuple[list[str], dict[str, str]]:
+    """The lines of a SPHERE header, and what they say by name."""
     file.seek(0)
     lines = file.read(1024).decode("ascii", "replace").splitlines()
-    fields = {p[0]: p[2] for line in lines if len(p := line.split()) == 3}
+    return lines, {p[0]: p[2] for line in lines if len(p := line.split()) == 3}
+
+
+def _shortened(path: Path) -> str:
+    """How to unpack a SPHERE file that is compressed; empty for all others."""
+    try:
+        with path.open("rb") as file:
+            if file.read(7) != b"NIST_1A" or "shorten" not in _coding(_sphere_fields(file)[1]):
+                return ""
+    except OSError:
+        return ""
+    return (
+        "SPHERE compressed by shorten, which is not read; unpack it first, as "
+        f"sph2pipe -f wav {path.name} {path.stem}.wav does, or sox"
+    )
+
+
+def _coding(fields: dict[str, str]) -> str:
+    return fields.get("sample_coding", "")
+
+
+def _sphere_ending(file: Any, size: int) -> Iterator[tuple[str, str]]:
+    lines, fields = _sphere_fields(file)
     try:
         begin, samples = int(lines[1]), int(fields["sample_count"])
         each = int(fields.get("sample_n_bytes", "2")) * int(fields.get("channel_count", "1"))
     except (KeyError, ValueError, IndexError):
         return
-    if "shorten" not in fields.get("sample_coding", "") and size < begin + samples * each:
+    if "shorten" not in _coding(fields) and size < begin + samples * each:
         yield "cut-short", f"holds {(size - begin) // each} of the {samples} samples that it should"
 
 

@@ -88,7 +88,13 @@ def make_corpus(
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[so_far]}"))
     try:
         with (
-            Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress,
+            Progress(
+                *columns,
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,  # a log would get an empty line
+            ) as progress,
             ThreadPoolExecutor(processes) as pool,
         ):
             try:

@@ -167,7 +167,8 @@ def make_synthetic(out: Path, settings: SyntheticSettings, processes: int | None
         jobs = processes or _processors()
         made = make_corpus(out, shares, start, jobs, console, lenient)
         doubtful = _look(out, settings, made, jobs, console)
-        result = _result(engine_name, text, parts, made, doubtful, time.monotonic() - began)
+        shown = speaking.command or engine_name
+        result = _result(shown, text, parts, made, doubtful, time.monotonic() - began)
         _write_account(out, settings, result)
     return result
 
@@ -202,7 +203,10 @@ def _look(
     total = sum(one.utterances for one in made.values())
 
     def shown(every: Iterable[Any]) -> Iterable[Any]:
-        return track(every, "hearing it all", total, console=console, transient=True)
+        hidden = not console.is_terminal
+        return track(
+            every, "hearing it all", total, console=console, transient=True, disable=hidden
+        )
 
     return look_at(out, list(made), about, jobs, shown)
 

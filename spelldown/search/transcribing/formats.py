@@ -9,6 +9,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from spelldown.search.transcribing.joined import Heard
@@ -33,11 +34,13 @@ class Cue:
     lines: tuple[str, ...]
 
 
-def written(heard: Heard, format: Format, alone: bool = False) -> str:
+def written(
+    heard: Heard, format: Format, alone: bool = False, channel: int | None = None
+) -> str:  # fmt: skip
     """A result in a format, ending with a line end.
 
     alone: it is all that its file holds; text then goes without the id, a line a segment. SRT and
-    VTT are whole files in any case.
+    VTT are whole files in any case. channel: which was heard, from 0; None for the mean of all.
     """
     if format == "text":
         if not alone:
@@ -45,7 +48,7 @@ def written(heard: Heard, format: Format, alone: bool = False) -> str:
         texts = [" ".join(segment.text.split()) for segment in heard.segments]
         return "".join(f"{text}\n" for text in texts if text)
     writers: dict[Format, Callable[[Heard], str]] = {
-        "json": json_line, "srt": srt, "vtt": vtt, "ctm": ctm
+        "json": json_line, "srt": srt, "vtt": vtt, "ctm": partial(ctm, channel=channel)
     }  # fmt: skip
     return writers[format](heard)
 
@@ -73,11 +76,14 @@ def vtt(heard: Heard) -> str:
     )
 
 
-def ctm(heard: Heard) -> str:
+def ctm(heard: Heard, channel: int | None = None) -> str:
     """NIST's time-marked words: recording, channel, start, duration, word, confidence; a line each.
 
-    Spaces in the recording's name become underscores, since they part the columns.
+    channel: which was heard, from 0; NIST counts from 1, and so does the column, which is 1 for the
+    mean of all, too. Without a confidence, there is no such column. Spaces in the recording's name
+    become underscores, since they part the columns.
     """
+    number = 1 if channel is None else channel + 1
     name = "_".join(heard.id.split()) or "_"
     if name.startswith(";"):  # begins a comment
         name = f"_{name}"
@@ -86,7 +92,7 @@ def ctm(heard: Heard) -> str:
         start, end = milliseconds(word.start), milliseconds(word.end)
         times = f"{start / 1000:.3f} {(end - start) / 1000:.3f}"
         sure = "" if word.confidence is None else f" {word.confidence:.3f}"
-        lines.append(f"{name} 1 {times} {word.text}{sure}\n")
+        lines.append(f"{name} {number} {times} {word.text}{sure}\n")
     return "".join(lines)
 
 

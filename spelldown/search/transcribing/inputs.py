@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spelldown.data.recordings import ENDINGS
-from spelldown.errors import DataError
+from spelldown.data.recordings import ENDINGS, opened
+from spelldown.errors import AudioError, DataError
 from spelldown.search.transcribing.transcript import ARRAYS, Failure, Item
 
 STANDARD_INPUT = Path("-")
@@ -15,8 +15,8 @@ STANDARD_INPUT = Path("-")
 
 @dataclass
 class Inputs:
-    """What was found: the utterances, the files of no known type in folders and patterns, and the
-    folders that could not be looked into.
+    """What was found: the utterances, the files in folders and patterns that by their names are no
+    recordings, and all that was asked for but is not there or cannot be read.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -27,42 +27,54 @@ class Inputs:
 def inputs(paths: Iterable[Path | str]) -> Inputs:
     """The utterances in files, folders and patterns; `-` is standard input, by the id `stdin`.
 
-    Folders are searched through, files in the order of their names; hidden ones do not count. In
-    the course's layout only features are taken: a folder `transcripts` beside one named `mfcc` is
-    passed over. Patterns (`*`, `?`, `[...]`, and `**` for folders of any depth) are for shells that
-    leave them alone; a file of that very name comes first. An id is the file's path within the
-    folder asked for or below the pattern's first star, or its name, without the ending; those that
-    would be alike are whole paths.
+    A file that is asked for by its name may be called anything: what is in it decides. Folders are
+    searched through, files in the order of their names, for those that are called like recordings
+    or features; hidden ones do not count. In the course's layout only features are taken: a folder
+    `transcripts` beside one named `mfcc` is passed over. Patterns (`*`, `?`, `[...]`, and `**` for
+    folders of any depth) are for shells that leave them alone, and as choosy as folders, unless
+    they spell an ending (`*.wave`); a file of that very name comes first. An id is the file's path
+    within the folder asked for or below the pattern's first star, or its name, without the ending;
+    those that would be alike are whole paths.
 
-    Raises DataError naming every path that is not there or, asked for by itself, of no known type.
+    Raises DataError if nothing is left to transcribe, naming all that cannot be, and for standard
+    input asked for twice.
     """
     found = Inputs()
     named: list[tuple[str, Path]] = []
-    wrong: list[str] = []
     for path in map(Path, paths):
         if path == STANDARD_INPUT:
             named.append(("stdin", path))
-        elif path.is_dir():
+        elif os.path.isdir(path):
             named += _sorted_out(_folder(path, found), found)
-        elif path.exists():
-            if _known(path):
+        elif os.path.lexists(path):
+            if _readable(path, found):
                 named.append((path.stem, path))
-            else:
-                wrong.append(f"{path}: not of a known type; known: {' '.join(ARRAYS + ENDINGS)}")
         elif glob.has_magic(str(path)):
             matches = list(_matching(path, found))
-            named += _sorted_out(matches, found)
+            named += _sorted_out(matches, found, _ending(path))
             if not matches:
-                wrong.append(f"{path}: no file is named like that")
+                found.failures.append(Failure(str(path), "no file is named like that"))
         else:
-            wrong.append(f"{path}: no such file or folder")
+            found.failures.append(Failure(str(path), _absent(path)))
     if [path for _, path in named].count(STANDARD_INPUT) > 1:
-        wrong.append("-: standard input can be read only once")
-    if wrong:
-        raise DataError("not everything asked for can be transcribed:", wrong)
+        raise DataError("-: standard input can be read only once")
+    if found.failures and not named:
+        wrong = [f"{failure.id}: {failure.error}" for failure in found.failures]
+        raise DataError("nothing that was asked for can be transcribed:", wrong)
     named = _told_apart(named)
     found.items = [Item(name, path) for name, path in named]
     return found
+
+
+def _absent(path: Path) -> str:
+    """Why there is nothing at a path."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file or folder"
+    except (OSError, ValueError) as error:  # a folder on the way is closed; a name too long
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return "no such file or folder"
 
 
 def _told_apart(named: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
@@ -77,18 +89,40 @@ def _told_apart(named: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
 
 
 def _sorted_out(
-    files: Iterable[tuple[Path, Path]], found: Inputs
-) -> Iterator[tuple[str, Path]]:  # fmt: skip
-    """(root, file) to (id, file); those of no known type are noted."""
+    files: Iterable[tuple[Path, Path]], found: Inputs, asked: str = ""
+) -> Iterator[tuple[str, Path]]:
+    """(root, file) to (id, file); those that are called neither like recordings nor as `asked` are
+    noted.
+    """
     for root, file in files:
-        if _known(file):
-            yield file.relative_to(root).with_suffix("").as_posix(), file
-        else:
+        if not _known(file) and not (asked and file.suffix == asked):
             found.unknown.append(file)
+        elif _readable(file, found):
+            yield file.relative_to(root).with_suffix("").as_posix(), file
 
 
 def _known(path: Path) -> bool:
     return path.suffix.lower() in ARRAYS + ENDINGS
+
+
+def _readable(path: Path, found: Inputs) -> bool:
+    """Whether a file is called, or else begins, like a recording or features; if not, it is noted.
+
+    So what is certainly none is told before hours of work; what is damaged, when its turn comes.
+    """
+    if _known(path):
+        return True
+    try:
+        opened(path).close()
+    except AudioError as error:
+        found.failures.append(Failure(str(path), str(error).removeprefix(f"{path}: ")))
+        return False
+    return True
+
+
+def _ending(pattern: Path) -> str:
+    """The ending that a pattern spells; empty where it spells none."""
+    return "" if glob.has_magic(pattern.suffix) else pattern.suffix
 
 
 def _folder(folder: Path, found: Inputs) -> Iterator[tuple[Path, Path]]:

@@ -10,7 +10,7 @@ from spelldown.data.preparing.text import Said
 from spelldown.settings import Settings
 
 UNUSABLE = {
-    "source": "the source names it, but not its sound or its text",
+    "source": "what the source says of it is wrong or incomplete",
     "unreadable": "its recording cannot be read",
     "cut-short": "its recording ends before it should",
     "non-finite": "its recording holds samples that are not finite numbers",

@@ -70,7 +70,7 @@ def _manifests(source: Path, parts: tuple[str, ...]) -> list[tuple[str | None, t
         if not source.name.endswith(MANIFESTS):
             raise DataError(f"{source}: a manifest ending in {' or '.join(MANIFESTS)} expected")
         return [(None, (source,))]
-    need_folder(source)
+    need_folder(source, MANIFESTS)
     files = sorted(one for one in source.iterdir() if one.name.endswith(MANIFESTS))
     by_name = {_stem(one): one for one in files}
     found: dict[str, tuple[Path, ...]] = {}

@@ -138,5 +138,5 @@ def find_tables(source: Path, form: Form, parts: tuple[str, ...]) -> list[Table]
             raise DataError(f"{source}: one table has no parts to choose from; name its folder")
         splits = form is FORMS["common-voice"] and source.stem in ("train", "dev", "test")
         return [(source, source.stem if splits else None)]
-    need_folder(source)
+    need_folder(source, TABLES)
     return form.tables(source, parts)

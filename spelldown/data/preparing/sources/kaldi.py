@@ -5,8 +5,10 @@ Where we differ: files need not be sorted, relative paths in `wav.scp` start fro
 holds it (Kaldi: from where a script was started), and commands in it are never run.
 """
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import astuple, replace
 from math import isfinite
 from pathlib import Path
 from typing import Literal
@@ -28,6 +30,7 @@ from spelldown.settings import Settings
 ARCHIVED = re.compile(r"\.ark(:\d+)?$")  # a place inside one of Kaldi's archives
 GAP = re.compile(r"[ \t]+")
 BY_UTTERANCE = ("wav.scp", "text", "segments", "utt2spk")
+WRONG = "what is wrong"  # kept beside the files: what each id is complained of
 
 
 class KaldiSettings(Settings):
@@ -44,9 +47,11 @@ def read(source: Path, settings: KaldiSettings) -> Iterator[Utterance | Problem]
     """The utterances of a Kaldi folder in the order of `text`, and what is wrong with the others.
 
     `source` holds a `wav.scp`, or subfolders that do: these are splits by their names. A folder
-    without `text` gives utterances without texts. An id that is in two splits is a Problem in the
-    second, since the same utterance would be learnt and tested. Ids are kept on disk once they are
-    many. Raises DataError for folders without a `wav.scp`, and where it holds nothing but commands.
+    without `text` gives utterances without texts. Every id of a folder comes once, as an utterance
+    or as a Problem that tells all that is wrong with it; one that a file has twice is a Problem,
+    since nobody knows which line is right. An id that is in two splits is a Problem in the second,
+    since the same utterance would be learnt and tested. Ids are kept on disk once they are many.
+    Raises DataError for folders without a `wav.scp`, and where it holds nothing but commands.
     """
     yield from each_once(_read(source, settings))
 
@@ -86,11 +91,12 @@ class _Folder:
         self.encoding = encoding
         self.genders: dict[str, str] = {}
         self.ages: dict[str, str] = {}
+        self.complaints = 0
 
     def read(self) -> Iterator[Utterance | Problem]:
         for name in BY_UTTERANCE:
             if name == "wav.scp" or self.has(name):
-                yield from self.load(name)
+                self.load(name)
         self.genders = dict(self.by_speaker("spk2gender"))
         self.ages = dict(self.by_speaker("spk2age"))
         self.refuse_only_commands()
@@ -98,14 +104,20 @@ class _Folder:
         texts = "text" if self.has("text") else None
         for entry in self.entries.all(texts or audio):
             found = self.utterance(entry, texts, audio)
-            if found is not None:
+            if isinstance(found, Problem):
+                self.complain(found)
+            elif found is not None:
                 yield found
         if texts:
             for entry in self.entries.without(audio, texts):
-                yield self.problem(audio, entry.line, entry.id, "no entry of this id in text")
+                found = self.problem(audio, entry.line, entry.id, "no entry of this id in text")
+                self.complain(found)
         if audio == "segments":
             for entry in self.entries.without("wav.scp", "in segments"):
-                yield self.problem("wav.scp", entry.line, entry.id, "no segment of it in segments")
+                unused = "no segment of it in segments"
+                self.complain(self.problem("wav.scp", entry.line, entry.id, unused))
+        for entry in self.entries.all(WRONG):
+            yield Problem(*json.loads(entry.rest or ""))
 
     def has(self, name: str) -> bool:
         return (self.folder / name).exists()
@@ -116,8 +128,21 @@ class _Folder:
     def problem(self, name: str, line: int, utterance: str, found: str) -> Problem:
         return Problem(shown(utterance), self.where(name, line), found)
 
-    def load(self, name: str) -> Iterator[Problem]:
-        """Keeps the lines of a file by their ids; gives what is wrong with them."""
+    def complain(self, wrong: Problem, alone: bool = False) -> None:
+        """Keeps what is wrong with an id, with what else is; `alone`: others may look like it."""
+        self.complaints += 1
+        id = f"{wrong.utterance}\n{self.complaints}" if alone else wrong.utterance
+        told = json.dumps(astuple(wrong))
+        if self.entries.add(WRONG, self.complaints, id, told) is None:
+            return
+        before = self.entries.get(WRONG, id)
+        assert before is not None and before.rest is not None
+        first = Problem(*json.loads(before.rest))
+        both = f"{first.found}; {Path(wrong.file).name}: {wrong.found}"
+        self.entries.change(WRONG, id, json.dumps(astuple(replace(first, found=both))))
+
+    def load(self, name: str) -> None:
+        """Keeps the lines of a file by their ids; of those that are wrong the id alone."""
         empty = True
         for number, text, wrong in read_lines(self.folder / name, self.encoding):
             if not text.strip():
@@ -125,18 +150,21 @@ class _Folder:
             empty = False
             key, _, rest = GAP.sub(" ", text.strip(" \t"), count=1).partition(" ")
             if wrong:
-                yield self.problem(name, number, key, wrong)
-                if shown(key) == key:  # a lone surrogate shows as a question mark
-                    self.entries.add(name, number, key, None)
-                continue
-            if not rest:
+                hidden = shown(key) != key  # a lone surrogate shows as a question mark
+                self.complain(self.problem(name, number, key, wrong), alone=hidden)
+                if hidden:
+                    continue
+                rest = ""
+            elif not rest:
                 missing_is = "text" if name == "text" else "entry"
-                yield self.problem(name, number, key, f"an id with no {missing_is} after it")
+                bare = f"an id with no {missing_is} after it"
+                self.complain(self.problem(name, number, key, bare))
             before = self.entries.add(name, number, key, rest or None)
             if before is not None:
                 twice = f"this id is there twice; the first is in line {before}"
-                yield self.problem(name, number, key, twice)
-            elif name == "segments" and rest:
+                self.complain(self.problem(name, number, key, twice))
+                self.entries.change(name, key, None)
+            if name == "segments" and rest:
                 self.entries.add("in segments", number, GAP.split(rest)[0], None)
         if empty and name in ("wav.scp", "text"):
             raise DataError(f"{self.folder / name}: an empty file; one line an utterance expected")
@@ -166,12 +194,11 @@ class _Folder:
 
         None where one of its lines was complained of when it was loaded.
         """
-        key = said.id
-        where = self.where(texts or audio, said.line)
+        key, told = said.id, self.entries.get("utt2spk", said.id)
         entry = self.entries.get(audio, key)
         if entry is None:
-            return Problem(key, where, f"no entry of this id in {audio}")
-        if said.rest is None or entry.rest is None:
+            return self.problem(texts or audio, said.line, key, f"no entry of this id in {audio}")
+        if said.rest is None or entry.rest is None or (told is not None and told.rest is None):
             return None
         start, end, recording = 0.0, None, entry
         if audio == "segments":
@@ -189,12 +216,11 @@ class _Folder:
         wrong = _refused(path) or self.missing(path, file)
         if wrong:
             return self.problem("wav.scp", recording.line, key, wrong)
-        told = self.entries.get("utt2spk", key)
         speaker = told.rest if told else None
         age = self.ages.get(speaker or "", "")
         return Utterance(
             id=key,
-            where=where,
+            where=self.where(texts or audio, said.line),
             text=said.rest if texts else None,
             audio=file,
             start=start,

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from spelldown.data.checks import Problem
 from spelldown.data.preparing.sources.forms import FORMS, Form, find_tables
-from spelldown.data.preparing.sources.reading.entries import each_once
-from spelldown.data.preparing.sources.reading.files import missing, named_after
+from spelldown.data.preparing.sources.reading.entries import Entries, each_once
+from spelldown.data.preparing.sources.reading.files import missing
 from spelldown.data.preparing.sources.reading.lines import Encoding, read_lines, shown
+from spelldown.data.preparing.sources.reading.naming import Names, place_name
 from spelldown.data.preparing.sources.reading.rows import (
     DELIMITERS,
     Row,
@@ -105,16 +106,23 @@ def read(source: Path, settings: TableSettings) -> Iterator[Utterance | Problem]
     """
     form = FORMS[settings.form]
     tables = find_tables(source, form, settings.parts)
-    yield from each_once(
-        found for path, split in tables for found in _Table(path, split, settings, form).read()
-    )
+    with Entries() as entries:
+        names = Names(entries)
+        yield from each_once(
+            found
+            for path, split in tables
+            for found in _Table(path, split, settings, form, names).read()
+        )
 
 
 class _Table:
     """One table while it is read."""
 
-    def __init__(self, path: Path, split: str | None, settings: TableSettings, form: Form) -> None:
+    def __init__(
+        self, path: Path, split: str | None, settings: TableSettings, form: Form, names: Names
+    ) -> None:
         self.path = path
+        self.names = names
         self.split = split
         self.settings = settings
         self.form = form
@@ -152,6 +160,13 @@ class _Table:
         """The rows, after the columns have been found."""
         lines = read_lines(self.path, self.settings.encoding)
         if self.path.suffix in JSON:
+            top = next(lines, None)
+            if top is not None and top.text.lstrip().startswith("["):
+                raise DataError(
+                    f"{self.path}, line {top.number}: a JSON array; JSON lines expected, one "
+                    "object a line and nothing around them"
+                )
+            lines = chain([top] if top else [], lines)
             names, rows = json_lines(lines)
             if not names:
                 raise self.no_json(next(rows, None))
@@ -259,10 +274,12 @@ class _Table:
             channel = _channel(has)
         except ValueError as error:
             return Problem(has.get("id") or cell or f"line {row.line}", where, str(error))
-        name = has.get("id", "").strip() or self.named(audio, cell, start, end)
+        given = has.get("id", "").strip()
+        name = given or (place_name(audio, self.base, start, end) if cell else "")
         wrong = self.wrong(has, cell, audio, start, end)
         if wrong:
             return Problem(name or f"line {row.line}", where, wrong)
+        name = given or self.names.apart(name, audio, end, channel)
         age = has.get("age", "").strip()
         kept = {one: row.fields[one] for one in self.form.kept if row.fields.get(one)}
         return Utterance(
@@ -286,16 +303,6 @@ class _Table:
         if "\\" in cell and missing(path):  # written on Windows
             return self.base / cell.replace("\\", "/")
         return path
-
-    def named(self, audio: Path, cell: str, start: float, end: float | None) -> str:
-        """A name for an utterance that has none of its own."""
-        if not cell:
-            return ""
-        try:
-            name = named_after(audio.relative_to(self.base))
-        except ValueError:
-            name = named_after(Path(audio.name))
-        return name if not start and end is None else f"{name}-{round(1000 * start):07d}"
 
     def wrong(
         self, has: dict[str, str], cell: str, audio: Path, start: float, end: float | None

@@ -31,7 +31,7 @@ squares of 1e9 fit into every number used here."""
 
 class Recording:
     """An open recording, read in blocks of a second of float32 in [-1, 1]: its channels' mean, or
-    one `channel`, counted from 1.
+    one `channel`, counted from 0.
 
     rate:       samples a second
     seconds:    how long it says it is; None where its header does not know
@@ -45,11 +45,10 @@ class Recording:
         self.name, self.channel = name or str(path), channel
         self.incomplete = ""
         self._file = opened(path, self.name)
-        if channel is not None and not 1 <= channel <= self._file.channels:
+        if channel is not None and not 0 <= channel < self._file.channels:
             self._file.close()
-            raise AudioError(
-                f"{self.name}: has {self._file.channels} channels; there is no channel {channel}"
-            )
+            last = self._file.channels - 1
+            raise AudioError(f"{self.name}: there is no channel {channel}; the last is {last}")
         with path.open("rb") as file:
             head, size = file.read(4096), file.seek(0, 2)
         self.rate = int(self._file.samplerate)
@@ -77,7 +76,7 @@ class Recording:
                 return
             if not len(found):
                 break
-            found = found if self.channel is None else found[:, self.channel - 1 : self.channel]
+            found = found if self.channel is None else found[:, [self.channel]]
             good = (numpy.abs(found) <= LOUDEST).all(axis=1)
             wrong += len(found) - int(good.sum())
             count += len(found)

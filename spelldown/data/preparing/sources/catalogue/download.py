@@ -7,9 +7,11 @@ unpacked with a file `.completed`, so that calling again goes on and a third cal
 import inspect
 import socket
 import tarfile
+import time
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from spelldown.data.preparing.sources.catalogue.recipes import arguments, refuse
 from spelldown.errors import DataError
 
 TARGETS = ("target_dir", "corpus_dir")
+CLOCKS = 2.0  # seconds by which a disk's time may differ from ours
 SILENCE = 60.0  # seconds; lhotse sets no limit, and would wait for a dead line for ever
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error)
 
@@ -58,11 +61,14 @@ def download(
     where = next((one for one in TARGETS if one in parameters), None)
     if where:
         asked[where] = target
+    new = [folder for folder in (target, *target.parents) if not folder.exists()]
     target.mkdir(parents=True, exist_ok=True)
+    began = time.time()
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE)
     try:
-        found = function(**asked)
+        with _nothing_left(target, new, began):
+            found = function(**asked)
     except DAMAGED as error:
         raise DataError(_cut_short(entry, target, error)) from error
     except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
@@ -70,6 +76,29 @@ def download(
     finally:
         socket.setdefaulttimeout(before)
     return Path(found) if isinstance(found, (str, Path)) else target
+
+
+@contextmanager
+def _nothing_left(target: Path, new: list[Path], began: float) -> Iterator[None]:
+    """Takes away the empty files that a download which failed has begun, and then its folders.
+
+    What has arrived stays, for the next time, and so do lhotse's marks, whose names are hidden.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in target.rglob("*"):
+                if path.name.startswith(".") or not path.is_file():
+                    continue
+                told = path.stat()
+                if not told.st_size and told.st_mtime >= began - CLOCKS:
+                    path.unlink()
+        inside = [path for path in target.rglob("*") if path.is_dir()] if target in new else []
+        for folder in [*reversed(inside), *new]:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+        raise
 
 
 def _cut_short(entry: CorpusEntry, target: Path, error: BaseException) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from spelldown.data.preparing.sources.catalogue.facts import FACTS, Facts
 from spelldown.errors import DataError
 
 Reader = Literal["librispeech", "table", "lhotse"]
@@ -25,66 +26,6 @@ LIBRISPEECH = (
 MINI_LIBRISPEECH = ("train-clean-5", "dev-clean-2")
 
 
-class Facts(NamedTuple):
-    """What is known of a corpus; empty where we do not know. Hours of transcribed speech."""
-
-    languages: str = ""
-    hours: str = ""
-    licence: str = ""
-    size: str = ""  # of the download
-
-
-# From the corpora's own pages and papers, and from the texts at the head of lhotse's recipes.
-FACTS = {
-    "aidatatang-200zh": Facts("Mandarin", "200"),
-    "aishell": Facts("Mandarin", "178", "Apache-2.0", "15 GB"),
-    "aishell2": Facts("Mandarin", "1,000"),
-    "aishell3": Facts("Mandarin", "85", "Apache-2.0", "19 GB"),
-    "aishell4": Facts("Mandarin", "120", "CC BY-SA 4.0"),
-    "ali-meeting": Facts("Mandarin", "119", "CC BY-SA 4.0"),
-    "ami": Facts("English", "100", "CC BY 4.0"),
-    "baker-zh": Facts("Mandarin", "12"),
-    "bengaliai-speech": Facts("Bengali", "1,200"),
-    "chime6": Facts("English", "50"),
-    "commonvoice": Facts("over 100", "", "CC0 1.0"),
-    "dipco": Facts("English", "5", "CDLA-Permissive 1.0"),
-    "earnings21": Facts("English", "39", "CC BY-SA 4.0"),
-    "earnings22": Facts("English", "119", "CC BY-SA 4.0"),
-    "edacc": Facts("English", "40", "CC BY-SA 4.0"),
-    "emilia": Facts("6", "101,654", "CC BY-NC 4.0"),
-    "fleurs": Facts("102", "12 a language", "CC BY 4.0"),
-    "gigaspeech": Facts("English", "10,000", "for research, on application"),
-    "hifitts": Facts("English", "292", "CC BY 4.0", "41 GB"),
-    "icsi": Facts("English", "72", "CC BY 4.0"),
-    "kespeech": Facts("Mandarin and dialects", "1,542"),
-    "ksponspeech": Facts("Korean", "969"),
-    "librispeech": Facts("English", "982", "CC BY 4.0", "61 GB"),
-    "libritts": Facts("English", "585", "CC BY 4.0"),
-    "librittsr": Facts("English", "585", "CC BY 4.0"),
-    "ljspeech": Facts("English", "24", "public domain", "2.6 GB"),
-    "magicdata": Facts("Mandarin", "755", "CC BY-NC-ND 4.0", "52 GB"),
-    "mdcc": Facts("Cantonese", "74"),
-    "mgb2": Facts("Arabic", "1,200"),
-    "mini-librispeech": Facts("English", "7", "CC BY 4.0", "0.5 GB"),
-    "mls": Facts("8", "50,000", "CC BY 4.0"),
-    "peoples-speech": Facts("English", "30,000", "CC BY 4.0, CC BY-SA 4.0"),
-    "primewords": Facts("Mandarin", "99", "CC BY-NC-ND 4.0", "9 GB"),
-    "reazonspeech": Facts("Japanese", "35,000"),
-    "spgispeech": Facts("English", "5,000", "for research, on application"),
-    "speechcommands": Facts("English, single words", "", "CC BY 4.0"),
-    "stcmds": Facts("Mandarin", "110", "CC BY-NC-ND 4.0", "8 GB"),
-    "switchboard": Facts("English", "", "LDC"),
-    "tedlium": Facts("English", "452", "CC BY-NC-ND 3.0"),
-    "tedlium2": Facts("English", "", "CC BY-NC-ND 3.0"),
-    "thchs-30": Facts("Mandarin", "34", "Apache-2.0", "6.4 GB"),
-    "timit": Facts("English", "5", "LDC"),
-    "vctk": Facts("English", "44", "CC BY 4.0", "11 GB"),
-    "voxpopuli": Facts("16", "1,800", "CC0 1.0"),
-    "wenet-speech": Facts("Mandarin", "10,000"),
-    "xbmu-amdo31": Facts("Tibetan", "31", "CC BY-SA 4.0"),
-    "yesno": Facts("Hebrew, two words", "0.1", "", "5 MB"),
-}
-
 # Recipes for what has no texts: noise, rooms, mixtures made of other corpora, speakers' names.
 NO_TEXTS = {
     "but-reverb-db",
@@ -97,6 +38,7 @@ NO_TEXTS = {
     "librispeechmix",
     "mobvoihotwords",
     "musan",
+    "radio",
     "rir-noise",
     "voxceleb",
     "voxconverse",
@@ -153,8 +95,10 @@ def entry_of(name: str) -> CorpusEntry:
     if asked in NO_TEXTS:
         raise DataError(f"{name} has no texts to learn from; corpora of transcribed speech have")
     close = get_close_matches(asked, every, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise DataError(f"no corpus is called {name!r}{hint} `spelldown prepare --list` names them all")
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise DataError(
+        f"no corpus is called {name!r}; {hint}`spelldown prepare --list` names them all"
+    )
 
 
 def _entry(name: str) -> CorpusEntry:

@@ -6,6 +6,7 @@ LJSpeech are read by ourselves.
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from spelldown.data.preparing.sources.cuts import Found, spoken, utterance_of
 from spelldown.data.preparing.sources.reading.entries import each_once
 from spelldown.data.preparing.sources.reading.files import need_folder
 from spelldown.data.preparing.utterance import Utterance
+from spelldown.data.reading.quiet import hushed
 from spelldown.errors import DataError
 
 # What lhotse's functions call the same thing.
@@ -131,12 +133,19 @@ def _prepare(
             f"(arguments of lhotse's {function.__name__})"
         )
     try:
-        return function(**asked)
+        with hushed():
+            return function(**asked)
     except Exception as error:  # recipes fail by assertion, KeyError, whatever comes
-        said = str(error).partition("\n")[0] or "no reason given"
+        said = str(error).partition("\n")[0] or _failed_at(error)
         raise DataError(
             f"{source}: lhotse's {function.__name__} cannot read it: {type(error).__name__}: {said}"
         ) from error
+
+
+def _failed_at(error: Exception) -> str:
+    """The line of source that has failed, for an error that says nothing itself."""
+    places = traceback.extract_tb(error.__traceback__)
+    return f"at `{places[-1].line}`" if places and places[-1].line else "no reason given"
 
 
 def _leaves(found: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Manifests]]:

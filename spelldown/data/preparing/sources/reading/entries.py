@@ -69,6 +69,10 @@ class Entries:
         before = self.get(table, name)
         return before.line if before else None
 
+    def change(self, table: str, name: str, rest: str | None) -> None:
+        """Puts something else after an id that is there."""
+        self._database.execute(f'UPDATE "{table}" SET rest = ? WHERE id = ?', (rest, name))
+
     def get(self, table: str, name: str) -> Entry | None:
         """The entry of an id, where there is one."""
         if table not in self._tables:

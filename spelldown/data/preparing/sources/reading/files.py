@@ -8,10 +8,14 @@ from pathlib import Path, PurePath
 from spelldown.errors import DataError
 
 
-def need_folder(source: Path) -> None:
-    """Raises DataError where a source is not a folder that can be listed."""
+def need_folder(source: Path, files: tuple[str, ...] = ()) -> None:
+    """Raises DataError where a source is not a folder that can be listed.
+
+    `files`: endings of what would be a source by itself, and is missed as a file.
+    """
     if not source.exists():
-        raise DataError(f"{source.absolute()}: no such folder")
+        kind = "file" if source.name.endswith(files) else "folder"
+        raise DataError(f"{source.absolute()}: no such {kind}")
     if not source.is_dir():
         raise DataError(f"{source}: a file; a folder expected")
     try:

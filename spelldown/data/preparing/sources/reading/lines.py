@@ -5,6 +5,7 @@ system, in encodings that nobody wrote down.
 """
 
 import codecs
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -20,6 +21,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+LOOKED_AT = 1024  # bytes by which an encoding is told that has left no mark
 
 
 def _known(encoding: str) -> str:
@@ -74,13 +76,22 @@ def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[Line]:
 
 def _not_utf8_at_all(path: Path) -> None:
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(LOOKED_AT)
+        size = os.fstat(file.fileno()).st_size
     for mark, encoding in MARKS:
         if start.startswith(mark):
             raise DataError(
                 f"{path}: written in {encoding.upper()}, not in UTF-8, by its first bytes; "
                 f"say --encoding {encoding}"
             )
+    # UTF-16 without its mark: every second byte is 0 where the text is ASCII.
+    even, odd = start[0::2].count(0), start[1::2].count(0)
+    most = max(even, odd)
+    if size % 2 == 0 and most > 1 and most * 32 > len(start) and most > 4 * min(even, odd):
+        encoding = "utf-16-be" if even > odd else "utf-16-le"
+        raise DataError(
+            f"{path}: not text in UTF-8, by its zero bytes; perhaps --encoding {encoding}"
+        )
 
 
 def _wrong(text: str, encoding: str) -> str:
