@@ -169,7 +169,7 @@ def recipe(
         out.print()
         if found.missing is not None:
             err.print(f"the corpus cannot be used: {found.missing}", style="yellow")
-        show_estimate(out, found.estimate())
+        show_estimate(out, found.estimate(), asked.training.epochs)
 
 
 @app.command()

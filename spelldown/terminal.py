@@ -51,8 +51,8 @@ def show_parts(out: Console, rows: Iterable["PartRow"]) -> None:
     out.print(table)
 
 
-def show_estimate(out: Console, estimate: "Estimate") -> None:
-    """Time and memory, and what they were reckoned from."""
+def show_estimate(out: Console, estimate: "Estimate", epochs: int) -> None:
+    """Time and memory, and what they were reckoned from, for a run of so many epochs."""
     size = f"{estimate.utterances} utterances of {estimate.frames} frames"
     out.print(
         f"largest batch: {size} and {estimate.symbols} symbols on {estimate.device} in "
@@ -64,7 +64,8 @@ def show_estimate(out: Console, estimate: "Estimate") -> None:
     else:
         out.print(
             f"an epoch: {estimate.epoch_batches} batches, at most about "
-            f"{duration(estimate.epoch_seconds)} of training (validation comes on top)"
+            f"{duration(estimate.epoch_seconds)} of training (validation comes on top)\n"
+            f"all {epochs} epochs: at most about {duration(epochs * estimate.epoch_seconds)}"
         )
 
 

@@ -193,6 +193,14 @@ def test_a_value_that_rises_or_a_cer_that_falls_is_aligning() -> None:
     assert verdict(run(*[(half(0.3), 0.9)] * 10)).state == "not aligning"
 
 
+def test_attention_that_spells_what_is_said_is_never_called_hopeless() -> None:
+    nearly = (half(0.85), 0.0)
+    told = verdict(run(*[nearly] * 12))
+    assert told.state == "aligning" and "what was said is spelled, but attention" in told.reason
+    assert verdict(run(*[(half(0.85), 0.3)] * 12)).state == "not aligning"
+    assert verdict(run(*[(half(0.5), 0.0)] * 12)).state == "not aligning"
+
+
 def test_having_said_nothing_at_first_is_not_held_against_a_falling_cer() -> None:
     cers = [1.0] * 5 + [5.1] * 5 + [3.5, 1.7, 1.1]
     assert verdict(run(*[(SPREAD, cer) for cer in cers])).state == "aligning"

@@ -269,16 +269,27 @@ def test_the_best_weights_are_kept_even_if_they_are_hardly_better(
 
 def test_patience_is_counted_from_the_last_real_improvement() -> None:
     judge = Judge(patience=2, least_improvement=0.5)
-    told = [judge.judge(epoch, value) for epoch, value in enumerate([9.0, 8.8, 8.6, 8.4, 8.4], 1)]
+    values = [9.0, 8.8, 8.6, 8.4, 8.4]
+    told = [judge.judge(epoch, value, loss=1.0) for epoch, value in enumerate(values, 1)]
     assert told == [(True, True), (True, False), (True, False), (True, True), (False, False)]
     assert (judge.best, judge.best_epoch, judge.waited) == (8.4, 4, 1)
+
+
+def test_of_equal_values_that_with_the_lower_loss_is_the_best() -> None:
+    judge = Judge(patience=None, least_improvement=0.0)
+    seen = [(0.0, 0.14), (0.0, 0.12), (0.0, 0.13), (1.0, 0.01), (0.0, 0.08)]
+    told = [judge.judge(epoch, *one)[0] for epoch, one in enumerate(seen, 1)]
+    assert told == [True, True, False, False, True] and judge.best_epoch == 5
+    resumed = Judge(patience=None, least_improvement=0.0)
+    resumed.load_state_dict(judge.state_dict())
+    assert resumed.judge(6, 0.0, 0.09) == (False, False)
 
 
 def test_judge_stops_only_when_patience_is_out() -> None:
     judge = Judge(patience=2, least_improvement=0.0)
     stops = []
     for epoch, value in enumerate([5.0, 5.0, 4.0, 6.0, float("nan")], 1):
-        judge.judge(epoch, value)
+        judge.judge(epoch, value, loss=1.0)
         stops.append(judge.exhausted)
     assert stops == [False, False, False, False, True]
     assert not Judge(patience=None, least_improvement=0).exhausted

@@ -31,7 +31,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     made = SimpleNamespace(
         transcriber=hearing_transcriber(),
         recipe=SimpleNamespace(frontend=frontend, data=None),
-        folder=SimpleNamespace(path=Path("runs/a")),
+        folder=SimpleNamespace(path=Path("runs/a"), read_metrics=lambda: []),
+        epoch=2,
         notes=(),
     )
     monkeypatch.setattr(runs, "load_run", lambda path, changes, tuned: made)
@@ -59,6 +60,21 @@ def test_text_is_a_line_each_in_order(talks: Path) -> None:
     assert ids == ["long", "a/short", "b/short"]
     told = result.stderr.splitlines()  # no bar where nobody sees it
     assert all("had not ended at its limit" in line for line in told)  # weights are random
+
+
+def test_times_of_a_run_that_has_not_aligned_come_with_a_warning(
+    talks: Path, run: SimpleNamespace
+) -> None:
+    def line(epoch: int, verdict: str) -> dict[str, object]:
+        return {"epoch": epoch, "alignment": {"verdict": verdict, "value": 0.42}}
+
+    file = talks / "a" / "short.flac"
+    run.folder.read_metrics = lambda: [line(1, "aligned"), line(2, "aligning"), line(3, "aligned")]
+    assert "had not aligned" not in transcribe(file).stderr
+    told = " ".join(transcribe(file, "--json").stderr.split())
+    assert "had not aligned when these weights were kept (0.42 of 1 in epoch 2)" in told
+    run.folder.read_metrics = lambda: [line(1, "aligning"), line(2, "aligned")]
+    assert "had not aligned" not in transcribe(file, "--json").stderr
 
 
 def test_json_has_words_and_segments_of_a_long_recording(talks: Path) -> None:

@@ -140,7 +140,7 @@ def transcribe(
     settings = _settings(pauses, cut)
     err = console(stderr=True)
     loaded = load_run(run, changes, tuned=searching.tuned)
-    for note in loaded.notes:
+    for note in (*loaded.notes, *(_on_times(loaded) if format_ != FormatName.text else ())):
         err.print(note, style="yellow")
     with ExitStack() as stack:
         asked = _asked(loaded, inputs or [], microphone, channel, stack, err)
@@ -200,6 +200,17 @@ def _asked(
         raise typer.BadParameter("- is standard input: pipe a recording into it, or name a file")
     files = transcription.asked_for(inputs, err.print, sys.stdin.buffer, channel)
     return stack.enter_context(files)
+
+
+def _on_times(run: "Run") -> Iterator[str]:
+    """A warning where attention, which tells the times of words, had not aligned yet."""
+    for record in run.folder.read_metrics():
+        if record["epoch"] == run.epoch and record["alignment"]["verdict"] != "aligned":
+            yield (
+                "times of words come from attention, which had not aligned when these weights were "
+                f"kept ({record['alignment']['value']:.2f} of 1 in epoch {run.epoch}): take them "
+                "with care"
+            )
 
 
 def _count(asked: "Asked") -> int:

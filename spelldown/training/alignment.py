@@ -52,6 +52,9 @@ no news, half the value gone is."""
 BABBLE = 0.75
 """CER that attention must beat to have aligned: letters drawn by their frequency, in the right
 number, get about one in four right without listening."""
+SPELLS = 0.25
+"""CER below which what is spelled was listened to: with attention that is KEPT, all is well, though
+a part of it stay below its ENOUGH, as attention does that leans on many frames of short words."""
 YOUNG_EPOCHS, YOUNG_UPDATES = 3, 400
 """A run is too young for a verdict until both have passed. Recognizers known to align do so after
 some 500 to 5000 updates."""
@@ -196,7 +199,8 @@ def verdict(
 
     Attention that is not aligned counts as *aligning* while the run is young or as long as the
     last WINDOW validations brought something new: a better value or a lower CER. Above 100 % CER
-    only a lower CER counts, since what is spelled then has nothing to do with what was said.
+    only a lower CER counts, since what is spelled then has nothing to do with what was said. It
+    never counts as not aligning while what is spelled is what was said.
 
     Raises ValueError if nothing was validated yet or `in_use` holds an unknown name.
     """
@@ -216,6 +220,8 @@ def verdict(
     improving = _improvement(history)
     if improving:
         return Verdict("aligning", f"{improving} ({told})")
+    if now.cer < SPELLS and now.alignment.value >= KEPT:
+        return Verdict("aligning", f"what was said is spelled, but {_symptoms(now)} ({told})")
     return Verdict("not aligning", f"{_symptoms(now)} ({told})", _tried(now, in_use))
 
 

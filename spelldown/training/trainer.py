@@ -289,7 +289,7 @@ class Trainer:
             if validated is None:
                 return False
             value = validated.by(self.settings.judge)
-            best, improved = self.judge.judge(epoch, value)
+            best, improved = self.judge.judge(epoch, value, validated.loss)
             if best and self.ranks.first:
                 about = {"epoch": epoch, "updates": self.progress.updates, "value": value}
                 save_checkpoint(self.run.best, Checkpoint(self.recognizer.state_dict(), about))

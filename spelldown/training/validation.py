@@ -251,23 +251,24 @@ def spread(count: int, most: int) -> frozenset[int]:
 class Judge:
     """Tells the best validation, and when there has been none better for too long.
 
-    The best is the lowest value. Patience is counted from the last value that was lower than the
-    one it was counted from before by more than `least_improvement`, so that creeping does not keep
-    a run alive.
+    The best is the lowest value; of equal ones, which a small dev part often has, that with the
+    lower loss. Patience is counted from the last value that was lower than the one it was counted
+    from before by more than `least_improvement`, so that creeping does not keep a run alive.
     """
 
     patience: int | None
     least_improvement: float
     best: float = math.inf
+    best_loss: float = math.inf
     best_epoch: int = 0
     reference: float = math.inf
     waited: int = 0
 
-    def judge(self, epoch: int, value: float) -> tuple[bool, bool]:
+    def judge(self, epoch: int, value: float, loss: float) -> tuple[bool, bool]:
         """Takes note of an epoch's value: is it the best yet, and is it better by enough?"""
-        best = value < self.best
+        best = (value, loss) < (self.best, self.best_loss)
         if best:
-            self.best, self.best_epoch = value, epoch
+            self.best, self.best_loss, self.best_epoch = value, loss, epoch
         improved = value < self.reference - self.least_improvement
         if improved:
             self.reference, self.waited = value, 0
@@ -283,7 +284,7 @@ class Judge:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must know; the settings may change between."""
         return {name: getattr(self, name)
-                for name in ("best", "best_epoch", "reference", "waited")}  # fmt: skip
+                for name in ("best", "best_loss", "best_epoch", "reference", "waited")}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
