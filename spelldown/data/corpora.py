@@ -103,7 +103,7 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
     """
     names = [name.strip() for name in part.split("+")]
     if not all(names) or len(set(names)) < len(names):
-        raise DataError(f"part {part!r}: partition names joined by +, each once, expected")
+        raise DataError(f"part {part!r}: names of parts joined by +, each once, expected")
     have = _partitions(settings)
     names = [
         piece
@@ -113,10 +113,10 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
     for name in names:
         if name not in have:
             close = get_close_matches(name, have, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else _remedy(settings, name, have)
             raise DataError(
-                f"no partition {name!r} in {settings.root}; "
-                f"there {'are' if have else 'is'} {', '.join(have) or 'none'}{hint}"
+                f"no part {name!r} in {settings.root}; "
+                f"there {'are' if len(have) > 1 else 'is'} {', '.join(have) or 'none'}{hint}"
             )
     if isinstance(settings, ArraysSettings):
         named = speaker_in if settings.speaker == "prefix" else nobody
@@ -182,6 +182,22 @@ def _partitions(settings: ArraysSettings | CutsSettings) -> list[str]:
         return sorted(f.name for f in settings.root.iterdir() if (f / "mfcc").is_dir())
     files = [f.name for f in settings.root.iterdir()]
     return sorted({f.removesuffix(e) for f in files for e in MANIFESTS if f.endswith(e)})
+
+
+def _remedy(settings: ArraysSettings | CutsSettings, name: str, have: Sequence[str]) -> str:
+    """What makes a part that the settings name and that is not there, or which key names another;
+    empty for one that they do not name."""
+    keys = [key for key in ("train", "dev", "test") if name in partitions(_named(settings, key))]
+    if not keys or not have:
+        return ""
+    other = f"data.{keys[0]}=NAME names another"
+    if keys[0] == "dev" and "train" in have:
+        return f"; prepare takes one from train with --dev-share 0.1, or {other}"
+    return f"; {other}"
+
+
+def _named(settings: ArraysSettings | CutsSettings, key: str) -> str:
+    return getattr(settings, key) or ""
 
 
 def _maker(settings: ArraysSettings | CutsSettings) -> str:

@@ -1,6 +1,6 @@
 """What a preparation says at its end: parts, what is doubtful, and what a recipe names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,21 @@ def show_prepared(out: Console, prepared: "Prepared", arrays: Path | None) -> No
     # Without wrapping: it is to be copied.
     line = f"in a recipe: data: {{kind: {kind}, root: {prepared.out}{named}}}"
     out.print(line, soft_wrap=True, highlight=False)
+    if nothing_judges(record["parts"]):
+        learnt = "train" in record["parts"]
+        how = "--dev-share 0.1 takes one from train" if learnt else "--split train=0.9,dev=0.1 does"
+        out.print(
+            f"no part of it judges a run yet, and a recipe needs one (data.dev): {how}, or name "
+            "another there, data.dev=NAME",
+            highlight=False,
+        )
+
+
+def nothing_judges(parts: Iterable[str]) -> bool:
+    """Whether no part, by its name, is one that judges a run after every epoch."""
+    from spelldown.data.preparing.looking.figures import rank
+
+    return all(rank(part)[0] != 1 for part in parts)
 
 
 def _parts_for(record: dict[str, Any]) -> dict[str, str]:
@@ -75,7 +90,9 @@ def _remarks(record: dict[str, Any]) -> Iterator[str]:
         who = "1 speaker is" if shared == 1 else f"{shared:,} speakers are"
         yield f"{who} in several parts, so that scores tell little of new voices"
     if record["mixed_to_one_channel"]:
-        yield f"{record['mixed_to_one_channel']:,} recordings have several channels: mixed"
+        mixed = record["mixed_to_one_channel"]
+        many = "1 recording has" if mixed == 1 else f"{mixed:,} recordings have"
+        yield f"{many} several channels: mixed"
     for reason, told in record["doubtful"].items():
         yield f"{told['count']:,} {reason}: {REASONS[reason]}"
     for reason, count in record["left_out"].items():

@@ -26,6 +26,7 @@ from spelldown.terminal import console, working
 if TYPE_CHECKING:
     from spelldown.commands.corpora.kind_options import Section
     from spelldown.data.preparing.prepare import Prepared
+    from spelldown.data.preparing.sources.folder import FolderSettings
 
 TEXT, PARTS, DOUBTS, RESULT = "Texts", "Parts", "What is doubtful", "The result"
 SYNTHETIC = "synthetic"  # speech made of a text: no source is read
@@ -253,8 +254,7 @@ def _prepared(
         if source is None:
             place = download(asked.corpus, where, asked.parts, asked.language, asked.options)
         found = read_source(place, asked)
-        guess = kind == "folder" and asked.speaker == "none"
-        return _hinting(found, where, asked.splits, err) if guess else found
+        return _hinting(found, where, asked, err) if kind == "folder" else found
 
     about = {
         "kind": asked.corpus if kind == CATALOGUE else kind,
@@ -274,9 +274,13 @@ def _prepared(
 
 
 def _hinting(
-    found: Iterable[Any], source: Path, splits: Iterable[str], err: Console
+    found: Iterable[Any], source: Path, settings: "FolderSettings", err: Console
 ) -> Iterator[Any]:
-    """What was found, passing by; tells at the end of folders that may be speakers."""
+    """What was found, passing by; tells at the end of folders that may be speakers, or are."""
+    if settings.speaker != "none":
+        yield from _nested(found, source, settings, err)
+        return
+    splits = settings.splits
     folders: dict[Path, int] = {}
     for one in found:
         if audio := getattr(one, "audio", None):
@@ -292,6 +296,29 @@ def _hinting(
         err.print(
             f"recordings lie in {len(names)} folders ({some}, ...): if each is a speaker, say "
             "--speaker folder, so that no speaker is in two parts"
+        )
+
+
+def _nested(
+    found: Iterable[Any], source: Path, settings: "FolderSettings", err: Console
+) -> Iterator[Any]:
+    """What was found, passing by; tells at the end of speakers whose folders lie in others."""
+    from spelldown.data.preparing.sources.folder import speaker_folders
+
+    inner: dict[str, str] = {}
+    for one in found:
+        if settings.speaker == "folder" and (audio := getattr(one, "audio", None)):
+            path = speaker_folders(audio, source, settings)
+            if len(path) > 1:
+                inner.setdefault("/".join(path), one.speaker)
+        yield one
+    if inner:
+        path, name = min(inner.items())
+        many = "1 speaker is" if len(inner) == 1 else f"{len(inner)} speakers are"
+        err.print(
+            f"{many} named by folders within folders ({path} is {name!r}): if the upper folder is "
+            "the speaker, say --speaker top-folder, or one voice counts as several",
+            markup=False,
         )
 
 

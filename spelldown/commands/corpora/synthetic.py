@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
+from spelldown.commands.corpora.prepared import nothing_judges
 from spelldown.terminal import console
 
 if TYPE_CHECKING:
@@ -126,6 +127,12 @@ def _show(out: Console, folder: Path, result: "Result") -> None:
     out.print(f"a look at it: {folder / 'look.html'}")
     out.print(f"{result.engine}, {result.took:.0f} seconds")
     out.print(f"in a recipe: data: {{kind: cuts, root: {folder}}}")
+    if nothing_judges(result.parts):
+        out.print(
+            "no part of it judges a run, and a recipe needs one (data.dev): hear it beside a "
+            f"corpus, data.also: [{{root: {folder}}}], or make one, --split train=0.9,dev=0.1",
+            markup=False,
+        )
 
 
 def _list(engine: str | None, json_: bool) -> None:

@@ -184,7 +184,9 @@ def _of_no_part(found: Mapping[str | None, Spoken], held: Mapping[str, str]) -> 
     if None not in found:
         return []
     stray = found[None]
-    said = [f"{stray.utterances} utterances are in none of the corpus's parts; they are in {TRAIN}"]
+    many = "1 utterance is" if stray.utterances == 1 else f"{stray.utterances} utterances are"
+    them = "it is" if stray.utterances == 1 else "they are"
+    said = [f"{many} in none of the corpus's parts; {them} in {TRAIN}"]
     known = sorted(speaker for speaker in stray.voices if speaker in held)
     if known:
         some = ", ".join(f"{speaker} in {held[speaker]}" for speaker in known[:NAMED])
@@ -237,15 +239,20 @@ def _anew(
     by_speaker = len(spoken.voices) >= len(shares)
     if settings.by == "speaker" and not by_speaker:
         raise DataError(
-            f"{len(spoken.voices)} known speakers cannot be split into {len(shares)} parts with "
+            f"{_known(spoken)} cannot be split into {len(shares)} parts with "
             "no speaker in two; --split-by utterance splits by name alone"
         )
     record: dict[str, Any] = {"shares": dict(shares), "seed": settings.seed}
     if settings.by == "utterance" or not by_speaker:
         if spoken.voices and settings.by != "utterance":
             said.append(
-                f"only {len(spoken.voices)} known speakers: split by utterance, so that the same "
+                f"only {_known(spoken)}: split by utterance, so that the same "
                 "voices are in all parts, and scores tell nothing of new voices"
+            )
+        elif settings.by != "utterance":
+            said.append(
+                "no speaker is known: the same voices may be in all parts, so that scores tell "
+                "little of new voices"
             )
         said.append(f"by utterance, from a hash of its name and seed {settings.seed}: {wanted}")
         choose = _by_name(shares, settings.seed)
@@ -259,12 +266,18 @@ def _anew(
         + " speakers"
     )
     if spoken.nameless:
-        said.append(f"{spoken.nameless} utterances have no speaker; they are in {largest}")
+        many = "1 utterance has" if spoken.nameless == 1 else f"{spoken.nameless} utterances have"
+        them = "it is" if spoken.nameless == 1 else "they are"
+        said.append(f"{many} no speaker; {them} in {largest}")
     record |= {
         "by": "speaker",
         "speakers": {n: sorted(_of(parts, n)) for n in shares if n != largest},
     }
     return Splits(lambda p, speaker, id: parts.get(speaker or "", largest), tuple(said), record)
+
+
+def _known(spoken: Spoken) -> str:
+    return f"{len(spoken.voices)} known speaker{'s' * (len(spoken.voices) != 1)}"
 
 
 def _of(parts: Mapping[str, str], name: str) -> list[str]:

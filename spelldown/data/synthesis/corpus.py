@@ -254,6 +254,9 @@ def _cut(utterance: Utterance, seconds: float) -> MonoCut:
     """The manifest's entry, with a path relative to the corpus' folder."""
     rate = utterance.sample_rate
     source = AudioSource("file", [0], utterance.path)
+    custom = {"voice": utterance.request.voice}
+    if utterance.text != utterance.request.text:
+        custom["written"] = utterance.request.text  # as `prepare` keeps it
     spoken = SupervisionSegment(
         utterance.id,
         utterance.id,
@@ -262,7 +265,7 @@ def _cut(utterance: Utterance, seconds: float) -> MonoCut:
         text=utterance.text,
         language=utterance.language or None,
         speaker=utterance.speaker,
-        custom={"voice": utterance.request.voice},
+        custom=custom,
     )
     recording = Recording(utterance.id, [source], rate, round(seconds * rate), seconds)
     return MonoCut(utterance.id, 0.0, seconds, 0, supervisions=[spoken], recording=recording)

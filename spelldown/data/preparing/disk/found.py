@@ -112,5 +112,5 @@ def named(what: Utterance | Problem) -> str:
     """An utterance for people: its name, its row, and its file."""
     if isinstance(what, Problem):
         return f"{what.utterance} ({what.file})"
-    file = what.where if what.audio is None else f"{what.where}; {what.audio}"
-    return f"{what.id} ({file})"
+    places = dict.fromkeys([what.where, str(what.audio or what.where)])  # each once
+    return f"{what.id} ({'; '.join(places)})"

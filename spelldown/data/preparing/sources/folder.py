@@ -1,6 +1,8 @@
 """Folders of audio with a text file beside each: `a/x.wav` and `a/x.txt`."""
 
 import os
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +26,11 @@ SPLITS = (
 )
 
 
+# What is converted before it is read, of all that may lie beside a text.
+CONVERTIBLE = (
+    *(".m4a", ".aac", ".wma", ".mp4", ".webm", ".amr", ".3gp", ".3gpp", ".mka", ".mkv", ".mov"),
+    *(".avi", ".ac3", ".ape", ".wv", ".mp2", ".m4b", ".spx", ".ra", ".gsm", ".mpeg", ".mpg"),
+)
 PREPARED = frozenset((".preparing", "prepared.json"))  # what is in a folder that was prepared into
 ABOUT = (
     *("readme", "read_me", "license", "licence", "copying", "copyright", "notice", "changelog"),
@@ -35,8 +42,10 @@ class FolderSettings(Settings):
     """A folder, and all folders in it, of audio files with a text file beside each."""
 
     kind: Literal["folder"] = "folder"
-    speaker: Literal["none", "folder"] = Field(
-        "none", description="folder: each folder of audio is a speaker, and called so"
+    speaker: Literal["none", "folder", "top-folder"] = Field(
+        "none",
+        description="folder: each folder of audio is a speaker, and called so; top-folder: each "
+        "uppermost one is, with all that lies in it (train, dev, test and the like aside)",
     )
     splits: tuple[str, ...] = Field(
         SPLITS, description="top folders of these names, in any case, are splits"
@@ -50,7 +59,8 @@ def read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem
     """The utterances of a folder in the order of their paths, and what has no counterpart.
 
     An utterance is named for its path inside `source`, `a-x` for `a/x.wav`. Lines of a text are
-    joined by spaces. Passed over are hidden files and folders, folders that were prepared into,
+    joined by spaces. Folders that are speakers have their own names, and where several are called
+    the same, their paths (inside of their part), as `anna/day 1`. Passed over are hidden files and folders, folders that were prepared into,
     and texts without audio that are called README, LICENSE and the like, of which a `PassedOver`
     tells; links to folders are followed once.
     The names in one folder are held in memory, those in all of them are not. Raises DataError for
@@ -69,11 +79,40 @@ def read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem
 
 
 def _read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem]:
+    names = _names(source, settings)
     for folder, files in _folders(source, source, set()):
         if isinstance(files, Problem):
             yield files
         else:
-            yield from _Folder(source, folder, settings).read(files)
+            yield from _Folder(source, folder, settings, names).read(files)
+
+
+def _names(source: Path, settings: FolderSettings) -> Counter[str]:
+    """How many speakers' folders are called by each name; those of one path are one speaker's."""
+    if settings.speaker != "folder":
+        return Counter()
+    endings = tuple(map(str.lower, settings.audio))
+    paths = {
+        _places(folder.relative_to(source).parts, settings)[1]
+        for folder, files in _folders(source, source, set())
+        if not isinstance(files, Problem) and any(one.lower().endswith(endings) for one in files)
+    }
+    return Counter(path[-1] for path in paths if path)
+
+
+def _places(
+    inside: tuple[str, ...], settings: FolderSettings
+) -> tuple[str | None, tuple[str, ...]]:
+    """The part that a folder is in, by its path, and the rest of the path."""
+    top = inside[0].lower() if inside else ""
+    if any(fnmatchcase(top, one.lower()) for one in settings.splits):
+        return inside[0], inside[1:]
+    return None, inside
+
+
+def speaker_folders(audio: Path, source: Path, settings: FolderSettings) -> tuple[str, ...]:
+    """The folders in the source or in its part, from the top down, that an audio file lies in."""
+    return _places(audio.parent.relative_to(source).parts, settings)[1]
 
 
 def _folders(
@@ -107,6 +146,7 @@ class _Folder:
     root: Path
     folder: Path
     settings: FolderSettings
+    names: Counter[str]  # of speakers' folders
 
     def read(self, files: list[str]) -> Iterator[Utterance | Problem]:
         settings = self.settings
@@ -122,14 +162,13 @@ class _Folder:
             else:
                 used.add(text)
                 yield self.utterance(name, text)
+        unread = _unread(files, {*sounds, *texts})
         for name in (one for one in texts if one not in used):
             lonely = "a text without an audio file beside it"
-            about = name.lower().startswith(ABOUT)
-            yield (
-                PassedOver(name, str(self.folder / name), lonely)
-                if about
-                else self.problem(name, lonely)
-            )
+            if name.lower().startswith(ABOUT):
+                yield PassedOver(name, str(self.folder / name), lonely)
+            else:
+                yield self.problem(name, _not_read(name[: -len(ending)], unread) or lonely)
 
     def named(self, name: str) -> str:
         return named_after((self.folder / name).relative_to(self.root))
@@ -151,17 +190,38 @@ class _Folder:
             return Problem(self.named(name), str(file), "an empty text")
         if unreachable := missing(audio):
             return Problem(self.named(name), str(audio), unreachable)
-        inside = self.folder.relative_to(self.root).parts
-        top = inside[0].lower() if inside else ""
-        split = (
-            inside[0] if any(fnmatchcase(top, s.lower()) for s in self.settings.splits) else None
-        )
-        speaks = self.settings.speaker == "folder" and len(inside) > (split is not None)
+        split, path = _places(self.folder.relative_to(self.root).parts, self.settings)
         return Utterance(
             id=self.named(name),
             where=str(audio),
             text=text,
             audio=audio,
             split=split,
-            speaker=inside[-1] if speaks else None,
+            speaker=self.speaker(path) if path else None,
         )
+
+    def speaker(self, path: tuple[str, ...]) -> str | None:
+        if self.settings.speaker == "folder":
+            return path[-1] if self.names[path[-1]] < 2 else "/".join(path)
+        return path[0] if self.settings.speaker == "top-folder" else None
+
+
+def _unread(files: list[str], read: set[str]) -> dict[str, str]:
+    """Files that are not read, by their names with and without ending; sound before others."""
+    others = [name for name in files if name not in read and Path(name).suffix]
+    others.sort(key=lambda name: Path(name).suffix.lower() in CONVERTIBLE)  # the last one stays
+    return {key: name for name in others for key in (name, Path(name).stem)}
+
+
+def _not_read(stem: str, unread: dict[str, str]) -> str:
+    """What is to be said of a text beside which there is a file of its name that is not read."""
+    name = unread.get(stem)
+    if name is None:
+        return ""
+    kind = Path(name).suffix
+    if kind.lower() in ENDINGS:
+        return f"{name} is beside it, but {kind} is not among the endings that --audio names"
+    convert = f"ffmpeg -i {shlex.quote(name)} {shlex.quote(f'{stem}.wav')}"
+    if kind.lower() in CONVERTIBLE:
+        return f"{name} is beside it, but {kind} is not read; convert it: `{convert}`"
+    return f"{name} is beside it, but {kind} is not read; if it is a recording: `{convert}`"

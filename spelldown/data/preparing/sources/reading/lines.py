@@ -6,6 +6,7 @@ system, in encodings that nobody wrote down.
 
 import codecs
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -21,6 +22,9 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+# Encodings that are tried on a word that is not UTF-8: Western, Eastern, Cyrillic twice, Greek.
+ONE_BYTE = ("windows-1252", "windows-1250", "windows-1251", "koi8-r", "windows-1253")
+QUOTES = "‘’“”„«»"
 LOOKED_AT = 1024  # bytes by which an encoding is told that has left no mark
 
 
@@ -103,15 +107,35 @@ def _wrong(text: str, encoding: str) -> str:
         byte = ord(text[error.start]) & 0xFF
         found = f"byte {len(before) + 1} of the line, 0x{byte:02X}, is not {encoding.upper()}"
         if encoding.lower() in ("utf-8", "utf8"):
-            found += (
-                f"; say --encoding if it is another (in windows-1252 this is {_as_western(byte)})"
-            )
+            raw = text.encode("utf-8", "surrogateescape")
+            place = len(text[: error.start].encode("utf-8", "surrogateescape"))
+            words = [f"{name} reads {word!r}" for word, name in _readings(raw, place).items()]
+            told = f" ({', '.join(words)})" if words else ""
+            found += f"; say --encoding if it is another{told}"
         return found
     return ""
 
 
-def _as_western(byte: int) -> str:
-    return repr(bytes([byte]).decode("windows-1252", "replace"))
+def _readings(line: bytes, place: int) -> dict[str, str]:
+    """What the word around a byte may be, and the first encoding of a byte a character that reads
+    it so: as letters of one script, Latin ones not without any of ASCII."""
+    found: dict[str, str] = {}
+    for encoding in ONE_BYTE:
+        text = line.decode(encoding, "replace")
+        start, end = place, place + 1
+        while start and text[start - 1].isalpha():
+            start -= 1
+        while end < len(text) and text[end].isalpha():
+            end += 1
+        word = text[start:end]
+        letters = [one for one in word if one not in QUOTES]
+        scripts = {unicodedata.name(one, "?").split()[0] for one in letters}
+        alone = len(letters) > 1 and not any(one.isascii() for one in letters)
+        if all(map(str.isalpha, letters)) and len(scripts) == 1 and not (
+            alone and scripts == {"LATIN"}
+        ):
+            found.setdefault(word, encoding)
+    return found
 
 
 def shown(text: str) -> str:
