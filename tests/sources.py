@@ -7,16 +7,17 @@ import soundfile
 
 from spelldown.data.checks import Problem
 from spelldown.data.preparing.sources.kinds import SourceSettings, read_source
-from spelldown.data.preparing.utterance import Utterance
+from spelldown.data.preparing.utterance import Remark, Utterance
 
 RATE = 16000
 
 
 def found_in(source: Path, settings: SourceSettings) -> tuple[list[Utterance], list[Problem]]:
-    """All utterances of a source and all problems, each in its order."""
+    """All utterances of a source and all problems, each in its order; remarks are neither."""
     found = list(read_source(source, settings))
     utterances = [one for one in found if isinstance(one, Utterance)]
-    return utterances, [one for one in found if isinstance(one, Problem)]
+    problems = [one for one in found if isinstance(one, Problem) and not isinstance(one, Remark)]
+    return utterances, problems
 
 
 def write_audio(path: Path, seconds: float = 0.1, channels: int = 1) -> Path:

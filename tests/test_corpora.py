@@ -126,9 +126,36 @@ def test_training_needs_transcripts(corpus: Path) -> None:
     assert len(caught.value.problems) == 3
 
 
-def test_an_unknown_partition_is_refused_with_the_nearest_name(corpus: Path) -> None:
-    with pytest.raises(DataError, match=r"no partition 'trian'.*did you mean 'train'"):
+def test_an_unknown_part_is_refused_with_the_nearest_name(corpus: Path) -> None:
+    with pytest.raises(DataError, match=r"no part 'trian'.*did you mean 'train'"):
         read_part(ArraysSettings(root=corpus), "trian")
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("dev", "takes one from train with --dev-share 0.1, or data.dev=NAME names another"),
+        ("test", "there is train; data.test=NAME names another"),
+        ("other", "there is train"),
+    ],
+)
+def test_a_part_that_is_not_there_is_told_with_what_makes_it(
+    make_corpus: Callable[..., Path], part: str, told: str
+) -> None:
+    root = make_corpus({"train": 2})
+    with pytest.raises(DataError) as caught:
+        read_part(ArraysSettings(root=root), part)
+    assert str(caught.value).startswith(f"no part {part!r} in {root}; there is train")
+    assert str(caught.value).endswith(told)
+
+
+def test_a_part_of_an_added_corpus_is_not_looked_for_under_the_own_ones_keys(
+    make_corpus: Callable[..., Path],
+) -> None:
+    root = make_corpus({"train": 2})
+    settings = ArraysSettings(root=root, also=(AddedSettings(root=root, part="dev"),))
+    with pytest.raises(DataError, match=r"data\.also\.0: no part 'dev' in .*; there is train$"):
+        read_added(settings, read_part(settings, "train"))
 
 
 @pytest.mark.parametrize(
@@ -279,7 +306,7 @@ def test_names_that_are_not_shared_are_left_as_they_are(make_corpus: Callable[..
 
 def test_an_added_corpus_that_is_not_there_is_named_with_its_place(corpus: Path) -> None:
     settings = ArraysSettings(root=corpus, also=(AddedSettings(root=corpus, part="trian"),))
-    with pytest.raises(DataError, match=r"data\.also\.0: no partition 'trian'.*'train'"):
+    with pytest.raises(DataError, match=r"data\.also\.0: no part 'trian'.*'train'"):
         read_added(settings, read_part(settings, "train"))
 
 

@@ -126,7 +126,7 @@ def test_problems_of_an_added_corpus_are_named_with_it(real: Path, synthetic: Pa
     assert str(synthetic / "audio" / "train-003.wav") in caught.value.problems[0]
     left = build_parts(recipe_of(real, {"root": synthetic}, data={"problems": "leave-out"}))
     assert left.train.utterances == 18 and len(left.problems) == 1
-    with pytest.raises(DataError, match=r"data\.also\.1: no partition 'tain'"):
+    with pytest.raises(DataError, match=r"data\.also\.1: no part 'tain'"):
         build_parts(recipe_of(real, {"root": synthetic, "part": "voices"},
                               {"root": real, "part": "tain"}))  # fmt: skip
 

@@ -97,14 +97,25 @@ def test_without_speakers_the_name_decides_whatever_else_is_there() -> None:
 def test_too_few_speakers_are_split_by_name_and_that_is_said() -> None:
     found = split({None: corpus(2)}, SplitSettings())
     assert found.record["by"] == "utterance" and "nothing of new voices" in found.said[0]
+    assert "only 1 known speaker: " in split({None: corpus(1)}, SplitSettings()).said[0]
     with pytest.raises(DataError, match="--split-by utterance"):
         split({None: corpus(2)}, SplitSettings(by="speaker"))
+
+
+def test_voices_that_may_be_in_all_parts_are_told_where_no_speaker_is_known() -> None:
+    unknown = {None: corpus(0, nameless=100)}
+    assert (
+        split(unknown, SplitSettings()).said[0].startswith("no speaker is known: the same voices")
+    )
+    assert len(split(unknown, SplitSettings(by="utterance")).said) == 1
 
 
 def test_utterances_without_a_speaker_among_others_are_learnt_from() -> None:
     found = split({None: corpus(20, nameless=5)}, SplitSettings())
     assert found.part_of(None, None, "x") == "train"
     assert "5 utterances have no speaker" in found.said[-1]
+    found = split({None: corpus(20, nameless=1)}, SplitSettings())
+    assert "1 utterance has no speaker; it is in train" in found.said[-1]
 
 
 @pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.5, "dev": -0.5}])

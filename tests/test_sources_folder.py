@@ -87,7 +87,7 @@ def test_audio_without_text_and_text_without_audio_are_named(tmp_path: Path) -> 
     assert {Path(one.file).name: one.found for one in problems} == {
         "empty.txt": "an empty text",
         "old.txt, line 2": "byte 4 of the line, 0xF6, is not UTF-8; say --encoding "
-        "if it is another (in windows-1252 this is 'ö')",
+        "if it is another (windows-1252 reads 'schön')",
         "wide.txt": "written in UTF-16, not in UTF-8, by its first bytes; say --encoding utf-16",
         "silent.wav": "no text file silent.txt beside it",
         "lost.txt": "a text without an audio file beside it",

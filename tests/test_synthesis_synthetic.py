@@ -313,6 +313,8 @@ def test_the_corpus_can_be_trained_on_as_it_is(made: Path) -> None:
             assert info.frames == cut.recording.num_samples
             text = cut.supervisions[0].text
             assert text.startswith("SENTENCE NUMBER") and text.endswith("ΈΤΣΙ")
+            written = cut.supervisions[0].custom["written"]  # as `prepare` keeps it
+            assert written in LINES and written.upper() == f"{text[:-5]}, {text[-4:]}!"
     assert counts == [6, 3, 3]
     record = json.loads((root / "prepared.json").read_text())
     assert record["parts"]["train"]["utterances"] == 6 and record["kind"] == "synthetic"
@@ -577,13 +579,15 @@ def test_the_command_says_what_it_made_and_how_to_use_it(tmp_path: Path) -> None
     result = CliRunner().invoke(app, command(tmp_path, *more))
     assert result.exit_code == 0, result.output
     assert f"data: {{kind: cuts, root: {out}}}" in result.output
-    assert "9" in result.output and "dev" in result.output
+    assert "9" in result.output and "dev" in result.output and "judges" not in result.output
     assert "12 sentences are spelled with digits" in result.output
     assert "" not in result.stderr.splitlines()  # no bar where nobody looks
     assert f"\n{settings(tmp_path).speaking.command}, " in result.output
     assert f"a look at it: {out / 'look.html'}" in result.output
     texts = [cut.supervisions[0].text for cut in CutSet.from_jsonl(out / "train.jsonl.gz")]
     assert texts[0].startswith("sentence number")
+    result = CliRunner().invoke(app, command(tmp_path, str(tmp_path / "train alone")))
+    assert "no part of it judges a run, and a recipe needs one" in result.output
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def read_added(settings: ArraysSettings | CutsSettings, own: Part) -> list[Part]
     taken = {cut.id for cut in own.cuts}
     parts: list[Part] = []
     for number, added in enumerate(settings.also):
-        place = settings.model_copy(update={"root": added.root, "also": ()})
+        own_parts = {"train": "", "dev": "", "test": None}  # these are not the added corpus's
+        place = settings.model_copy(update={"root": added.root, "also": (), **own_parts})
         try:
             part = read_part(place, added.part)
         except DataError as error:
@@ -187,17 +188,14 @@ def _partitions(settings: ArraysSettings | CutsSettings) -> list[str]:
 def _remedy(settings: ArraysSettings | CutsSettings, name: str, have: Sequence[str]) -> str:
     """What makes a part that the settings name and that is not there, or which key names another;
     empty for one that they do not name."""
-    keys = [key for key in ("train", "dev", "test") if name in partitions(_named(settings, key))]
-    if not keys or not have:
+    named = {"train": settings.train, "dev": settings.dev, "test": settings.test}
+    key = next((key for key, part in named.items() if name in partitions(part or "")), "")
+    if not key or not have:
         return ""
-    other = f"data.{keys[0]}=NAME names another"
-    if keys[0] == "dev" and "train" in have:
+    other = f"data.{key}=NAME names another"
+    if key == "dev" and "train" in have:
         return f"; prepare takes one from train with --dev-share 0.1, or {other}"
     return f"; {other}"
-
-
-def _named(settings: ArraysSettings | CutsSettings, key: str) -> str:
-    return getattr(settings, key) or ""
 
 
 def _maker(settings: ArraysSettings | CutsSettings) -> str:

@@ -33,8 +33,10 @@ def show_prepared(out: Console, prepared: "Prepared", arrays: Path | None) -> No
     line = f"in a recipe: data: {{kind: {kind}, root: {prepared.out}{named}}}"
     out.print(line, soft_wrap=True, highlight=False)
     if nothing_judges(record["parts"]):
-        learnt = "train" in record["parts"]
-        how = "--dev-share 0.1 takes one from train" if learnt else "--split train=0.9,dev=0.1 does"
+        anew = record["settings"]["split"]["split"] is not None or "train" not in record["parts"]
+        how = (
+            "--split train=0.9,dev=0.1 makes one" if anew else "--dev-share 0.1 takes it from train"
+        )
         out.print(
             f"no part of it judges a run yet, and a recipe needs one (data.dev): {how}, or name "
             "another there, data.dev=NAME",

@@ -277,6 +277,8 @@ def _hinting(
     found: Iterable[Any], source: Path, settings: "FolderSettings", err: Console
 ) -> Iterator[Any]:
     """What was found, passing by; tells at the end of folders that may be speakers, or are."""
+    from spelldown.data.preparing.sources.folder import speaker_folders
+
     if settings.speaker != "none":
         yield from _nested(found, source, settings, err)
         return
@@ -293,9 +295,11 @@ def _hinting(
     )
     if len(names) >= FOLDERS:
         some = ", ".join(names[:FOLDERS])
+        nested = any(len(speaker_folders(one / "x", source, settings)) > 1 for one in folders)
+        above = " (if the upper folder is one, --speaker top-folder)" if nested else ""
         err.print(
             f"recordings lie in {len(names)} folders ({some}, ...): if each is a speaker, say "
-            "--speaker folder, so that no speaker is in two parts"
+            f"--speaker folder{above}, so that no speaker is in two parts"
         )
 
 
@@ -305,18 +309,17 @@ def _nested(
     """What was found, passing by; tells at the end of speakers whose folders lie in others."""
     from spelldown.data.preparing.sources.folder import speaker_folders
 
-    inner: dict[str, str] = {}
+    inner: set[str] = set()
     for one in found:
         if settings.speaker == "folder" and (audio := getattr(one, "audio", None)):
             path = speaker_folders(audio, source, settings)
             if len(path) > 1:
-                inner.setdefault("/".join(path), one.speaker)
+                inner.add("/".join(path))
         yield one
     if inner:
-        path, name = min(inner.items())
         many = "1 speaker is" if len(inner) == 1 else f"{len(inner)} speakers are"
         err.print(
-            f"{many} named by folders within folders ({path} is {name!r}): if the upper folder is "
+            f"{many} named by folders within folders (as {min(inner)}): if the upper folder is "
             "the speaker, say --speaker top-folder, or one voice counts as several",
             markup=False,
         )

@@ -38,7 +38,7 @@ from spelldown.data.preparing.looking.figures import Figures, rank
 from spelldown.data.preparing.looking.page import look_page
 from spelldown.data.preparing.splits import Splits, SplitSettings, Spoken, file_names, split
 from spelldown.data.preparing.text import TextForm, TextSettings
-from spelldown.data.preparing.utterance import PassedOver, Utterance
+from spelldown.data.preparing.utterance import PassedOver, Remark, Utterance
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
@@ -152,6 +152,9 @@ class _Preparation:
             for what in self.progress("reading the source", self.source(), None):
                 if isinstance(what, PassedOver):
                     self.say(f"passed over: {what.file}: {what.found}")
+                    continue
+                if isinstance(what, Remark):
+                    self.say(f"{what.file}: {what.found}")
                     continue
                 found = Found(what)
                 if isinstance(what, Utterance):

@@ -18,6 +18,10 @@ class PassedOver(Problem):
     """Something in a source that looks like part of an utterance and is none: told, and no more."""
 
 
+class Remark(Problem):
+    """Something that is worth telling of a source, and is no part of an utterance."""
+
+
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """An utterance as its source describes it.

@@ -60,9 +60,9 @@ def read(source: Path, settings: FolderSettings) -> Iterator[Utterance | Problem
 
     An utterance is named for its path inside `source`, `a-x` for `a/x.wav`. Lines of a text are
     joined by spaces. Folders that are speakers have their own names, and where several are called
-    the same, their paths (inside of their part), as `anna/day 1`. Passed over are hidden files and folders, folders that were prepared into,
-    and texts without audio that are called README, LICENSE and the like, of which a `PassedOver`
-    tells; links to folders are followed once.
+    the same, their paths (inside of their part), as `anna/day 1`. Passed over are hidden files and
+    folders, folders that were prepared into, and texts without audio that are called README,
+    LICENSE and the like, of which a `PassedOver` tells; links to folders are followed once.
     The names in one folder are held in memory, those in all of them are not. Raises DataError for
     a folder that holds neither audio nor text.
     """

@@ -1,7 +1,6 @@
 """Tables that name an audio file and its text a row: CSV, TSV, JSON lines."""
 
-from collections.abc import Iterator
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from math import isfinite
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from spelldown.data.checks import Problem
 from spelldown.data.preparing.sources.forms import FORMS, Form, find_tables
+from spelldown.data.preparing.sources.reading.columns import SAYS_WHICH, WHERE, left, nearest
 from spelldown.data.preparing.sources.reading.entries import Entries, each_once
 from spelldown.data.preparing.sources.reading.files import missing
 from spelldown.data.preparing.sources.reading.lines import Encoding, read_lines, shown
@@ -23,27 +23,12 @@ from spelldown.data.preparing.sources.reading.rows import (
     json_lines,
     split_line,
 )
-from spelldown.data.preparing.utterance import Utterance
+from spelldown.data.preparing.utterance import Remark, Utterance
 from spelldown.errors import DataError
 from spelldown.settings import Settings
 
+PLAIN = ("plain", "nemo")  # forms of which nobody knows all columns
 JSON = (".jsonl", ".ndjson", ".json")
-# What others call these columns, for a hint.
-ALSO_CALLED = {
-    "audio": ("path", "file", "filename", "file_name", "wav", "audio_path", "audio_filepath"),
-    "text": ("sentence", "transcript", "transcription", "normalized_text", "label"),
-}
-# Columns that say which sound is meant, by any of these names, are used or told that they are not.
-SAYS_WHICH = {
-    "start": ("start", "offset", "start_time", "begin", "begin_time", "segment_start"),
-    "end": ("end", "end_time", "stop", "stop_time", "segment_end"),
-    "duration": ("duration", "dur"),
-    "channel": ("channel",),
-}
-
-
-WHERE = {"start": " in its file, in seconds", "end": " in its file, in seconds"}
-WHERE |= {"duration": ", in seconds", "channel": ", counted from 0"}
 
 
 class Columns(Settings):
@@ -101,18 +86,27 @@ def read(source: Path, settings: TableSettings) -> Iterator[Utterance | Problem]
 
     `source` is a table or a folder of tables. CSV and TSV have a header row unless
     `settings.names` are given; files ending in .jsonl, .ndjson or .json hold a JSON object a line.
-    An id may occur once in all. Ids are kept on disk once they are many. Raises DataError for what
+    An id may occur once in all. A `Remark` tells of columns that are not used, once for all tables
+    that have the same. Ids are kept on disk once they are many. Raises DataError for what
     is no table, and for tables without the columns that are needed.
     """
     form = FORMS[settings.form]
     tables = find_tables(source, form, settings.parts)
     with Entries() as entries:
         names = Names(entries)
-        yield from each_once(
-            found
-            for path, split in tables
-            for found in _Table(path, split, settings, form, names).read()
-        )
+        every = (_Table(path, split, settings, form, names) for path, split in tables)
+        yield from each_once(_told_once(found for table in every for found in table.read()))
+
+
+def _told_once(every: Iterable[Utterance | Problem]) -> Iterator[Utterance | Problem]:
+    """All, but of equal remarks the first."""
+    told: set[str] = set()
+    for found in every:
+        if isinstance(found, Remark):
+            if found.found in told:
+                continue
+            told.add(found.found)
+        yield found
 
 
 class _Table:
@@ -129,6 +123,7 @@ class _Table:
         self.base: Path = path.parent / self.setting("audio_folder")
         self.suffix = str(self.setting("audio_suffix"))
         self.columns: dict[str, str] = {}  # those that are there
+        self.remarks: list[str] = []
 
     def setting(self, name: str) -> Any:
         """A setting as it was given, or else as the form has it."""
@@ -145,6 +140,7 @@ class _Table:
 
     def read(self) -> Iterator[Utterance | Problem]:
         rows = self.rows()
+        yield from (Remark("columns", str(self.path), line) for line in self.remarks)
         empty = True
         for row in rows:
             empty = False
@@ -222,10 +218,11 @@ class _Table:
                 if names.count(column) > 1:
                     problems.append(f"two columns are called {column!r}")
             elif name in needed:
-                close = self.nearest(name, column, names)
+                close = nearest(name, column, names, self.columns.values())
                 hint = f"; did you mean {close!r}? Say --columns {name}={close}" if close else ""
                 problems.append(f"no column {column!r} for the {name}{hint}")
         problems += self.unused(names)
+        self.remarks += self.left(names)
         if problems:
             raise DataError(
                 f"{self.path}: the columns are {', '.join(map(repr, map(shown, names)))}",
@@ -245,14 +242,15 @@ class _Table:
                     f"the {name} of an utterance{WHERE[name]}, or --columns {name}=null if not"
                 )
 
-    def nearest(self, name: str, column: str, names: list[str]) -> str | None:
-        """A column that may be meant by one that is not there."""
-        free = {one.casefold(): one for one in names if one not in self.columns.values()}
-        for also in (column.casefold(), *ALSO_CALLED.get(name, ())):
-            if also in free:
-                return free[also]
-        close = get_close_matches(column.casefold(), free, n=1)
-        return free[close[0]] if close else None
+    def left(self, names: list[str]) -> Iterator[str]:
+        """The columns that nothing is made of, in words, and what one of them may be."""
+        columns = self.settings.columns
+        declined = {name for name in columns.model_fields_set if getattr(columns, name) is None}
+        of_others = declined.union(*SAYS_WHICH.values())  # of which `unused` tells
+        used = self.columns.values()
+        others = [one for one in names if one not in used and one.casefold() not in of_others]
+        if others and self.settings.form in PLAIN:
+            yield left(others, speaker="speaker" in self.columns)
 
     def advice(self, names: list[str]) -> list[str]:
         if self.settings.form == "plain" and {"path", "sentence", "client_id"} <= set(names):

@@ -24,7 +24,8 @@ MARKS = (
 )
 # Encodings that are tried on a word that is not UTF-8: Western, Eastern, Cyrillic twice, Greek.
 ONE_BYTE = ("windows-1252", "windows-1250", "windows-1251", "koi8-r", "windows-1253")
-QUOTES = "‘’“”„«»"
+QUOTES = "\u2018\u2019\u201c\u201d\u201e«»"
+APOSTROPHES = {0x2018: None, 0x2019: None}
 LOOKED_AT = 1024  # bytes by which an encoding is told that has left no mark
 
 
@@ -108,8 +109,8 @@ def _wrong(text: str, encoding: str) -> str:
         found = f"byte {len(before) + 1} of the line, 0x{byte:02X}, is not {encoding.upper()}"
         if encoding.lower() in ("utf-8", "utf8"):
             raw = text.encode("utf-8", "surrogateescape")
-            place = len(text[: error.start].encode("utf-8", "surrogateescape"))
-            words = [f"{name} reads {word!r}" for word, name in _readings(raw, place).items()]
+            every = _readings(raw, len(before)).items()
+            words = [f"{name} reads {word!r}" for word, name in every]
             told = f" ({', '.join(words)})" if words else ""
             found += f"; say --encoding if it is another{told}"
         return found
@@ -118,7 +119,7 @@ def _wrong(text: str, encoding: str) -> str:
 
 def _readings(line: bytes, place: int) -> dict[str, str]:
     """What the word around a byte may be, and the first encoding of a byte a character that reads
-    it so: as letters of one script, Latin ones not without any of ASCII."""
+    it so: as letters of one script between ASCII, Latin ones not without any of ASCII."""
     found: dict[str, str] = {}
     for encoding in ONE_BYTE:
         text = line.decode(encoding, "replace")
@@ -127,15 +128,20 @@ def _readings(line: bytes, place: int) -> dict[str, str]:
             start -= 1
         while end < len(text) and text[end].isalpha():
             end += 1
-        word = text[start:end]
-        letters = [one for one in word if one not in QUOTES]
-        scripts = {unicodedata.name(one, "?").split()[0] for one in letters}
-        alone = len(letters) > 1 and not any(one.isascii() for one in letters)
-        if all(map(str.isalpha, letters)) and len(scripts) == 1 and not (
-            alone and scripts == {"LATIN"}
-        ):
-            found.setdefault(word, encoding)
+        around = text[max(start - 1, 0) : start] + text[end : end + 1]
+        if _is_a_word(text[start:end]) and all(c.isascii() or c in QUOTES for c in around):
+            found.setdefault(text[start:end], encoding)
     return found
+
+
+def _is_a_word(word: str) -> bool:
+    """Whether it may be one: letters of one script, with an apostrophe in them or a quotation mark
+    at an end."""
+    letters = word.strip(QUOTES).translate(APOSTROPHES)
+    scripts = {unicodedata.name(one, "?").split()[0] for one in letters}
+    if not letters.isalpha() or len(scripts) != 1:
+        return False
+    return scripts != {"LATIN"} or len(letters) == 1 or any(map(str.isascii, letters))
 
 
 def shown(text: str) -> str:
