@@ -103,10 +103,9 @@ def test_too_few_speakers_are_split_by_name_and_that_is_said() -> None:
 
 
 def test_voices_that_may_be_in_all_parts_are_told_where_no_speaker_is_known() -> None:
-    unknown = {None: corpus(0, nameless=100)}
-    assert (
-        split(unknown, SplitSettings()).said[0].startswith("no speaker is known: the same voices")
-    )
+    unknown: dict[str | None, Spoken] = {None: corpus(0, nameless=100)}
+    (first, *_) = split(unknown, SplitSettings()).said
+    assert first.startswith("no speaker is known: the same voices")
     assert len(split(unknown, SplitSettings(by="utterance")).said) == 1
 
 
