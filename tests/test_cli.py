@@ -472,7 +472,7 @@ def test_a_submission_tells_which_files_it_passes_over(trained: Trained, tmp_pat
     file = tmp_path / "submission.csv"
     result = spelldown("transcribe", trained.run, trained.corpus / "test", "--submission", file)
     assert result.exit_code == 0
-    assert "passed over 1 files" in result.stderr and "notes.txt" in result.stderr
+    assert "passed over 1 file called" in result.stderr and "notes.txt" in result.stderr
 
 
 def test_a_submission_refuses_a_file_that_is_asked_for_twice(

@@ -251,7 +251,7 @@ def test_a_line_of_another_encoding_is_named_with_its_byte_and_the_rest_goes_on(
     (problem,) = problems
     assert (problem.utterance, problem.file) == ("a2", f"{folder / 'text'}, line 2")
     assert "byte 7 of the line, 0xD6, is not UTF-8" in problem.found
-    assert "'Ö'" in problem.found
+    assert "windows-1252 reads 'SCHÖN'" in problem.found
     utterances, problems = found_in(folder, KaldiSettings(encoding="latin-1"))
     assert not problems
     assert utterances[1].text == "SCHÖN"

@@ -170,6 +170,9 @@ class Fake:
     def language_models(self, search: Any) -> dict[str, Any]:
         return {}
 
+    def by_speaker(self, items: Sequence[Item], speakers: Sequence[str | None]) -> list[Item]:
+        return list(items)
+
     def listened(self, items: Iterator[Item]) -> Iterator[Sequence[str]]:
         self.heard += 1
         yield [item.id for item in items]

@@ -195,7 +195,8 @@ def _found(paths: Sequence[Path | str], warn: Warn) -> Inputs:
     found = inputs(paths)
     if unknown := found.unknown:
         some = ", ".join(map(str, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-        warn(f"passed over {len(unknown)} files called neither .npy nor like audio: {some}")
+        files = "1 file" if len(unknown) == 1 else f"{len(unknown)} files"
+        warn(f"passed over {files} called neither .npy nor like audio: {some}")
     if not found.items and not found.failures:
         raise DataError(f"nothing to transcribe in {', '.join(map(str, paths))}")
     return found
