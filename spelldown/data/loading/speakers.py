@@ -2,8 +2,8 @@
 
 A sentence of half a second says little of the voice that speaks it: its mean is that of its few
 sounds, and less that mean one letter looks much like another. The mean and the deviation over all
-that a speaker says are those of the voice, the room and the microphone (per-speaker cepstral
-normalisation, the custom in Kaldi's recipes; Viikki and Laurila 1998 compare stretches).
+that a speaker says are those of the voice, the room and the microphone: per-speaker cepstral
+normalisation, the custom in Kaldi's recipes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -92,9 +92,7 @@ def speakers_of(own: Iterable[Cut], added: Iterable[Iterable[Cut]]) -> list[str 
 
 
 def spreads(
-    speakers: Sequence[str | None],
-    frames: Callable[[int], Tensor | None],
-    doing: str = "listening to each speaker",
+    speakers: Sequence[str | None], frames: Callable[[int], Tensor | None]
 ) -> list[Spread | None]:
     """The spread of the speaker of each utterance, over all their utterances; None for nobody's.
 
@@ -105,7 +103,7 @@ def spreads(
     known = [place for place, speaker in enumerate(speakers) if speaker is not None]
     for place in track(
         known,
-        doing,
+        "listening to each speaker",
         console=Console(stderr=True),
         transient=True,
         disable=len(known) < SLOW_FROM,
