@@ -25,7 +25,7 @@ from spelldown.model.listening.blocks import (
 from spelldown.recipe.parts import build_parts, reduction_of, remedies_in_use
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.training.alignment import Validation, came_apart, verdict
-from spelldown.training.remedies import PARTS, useful
+from spelldown.training.remedies import untried
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Tracker
 from spelldown.writing import write_whole
@@ -85,10 +85,9 @@ def settle(folder: RunFolder) -> None:
 
 
 def _remedies(recipe: Recipe, folder: RunFolder, history: Sequence[Validation]) -> list[str]:
-    """Names of what may be tried next, the likeliest first."""
+    """Names of what may be tried next, in their order."""
     in_use = remedies_in_use(recipe) | {one["remedy"] for one in folder.read_repairs()}
-    failing = history[-1].alignment.failing() or PARTS
-    names = [remedy.name for remedy in useful(failing, in_use - {LOWER_RATE})]
+    names = [remedy.name for remedy in untried(in_use)]
     apart = came_apart(history) and LOWER_RATE not in in_use
     return [LOWER_RATE] * apart + names
 

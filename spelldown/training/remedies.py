@@ -27,12 +27,6 @@ class Remedy:
 
 REMEDIES = (
     Remedy(
-        "teacher-forcing",
-        ("monotonic", "coverage", "peaked", "ended"),
-        "keep teacher forcing at 1 until attention has aligned "
-        "(teacher_forcing.kind=after-alignment)",
-    ),
-    Remedy(
         "norm",
         ("monotonic", "coverage", "peaked"),
         "put a norm after each LSTM layer of the listener (listener.blocks.N.norm=layer)",
@@ -60,16 +54,6 @@ REMEDIES = (
         "begin with short utterances (batching.shortest_first_epochs=2)",
     ),
     Remedy(
-        "location",
-        ("monotonic", "ended"),
-        "let attention know where it looked last (attention.kind=location)",
-    ),
-    Remedy(
-        "late-augment",
-        ("peaked", "coverage"),
-        "switch masks on only after the first epochs, or lower dropout (augment.from_epoch=5)",
-    ),
-    Remedy(
         "warm-up",
         ("peaked", "coverage"),
         "warm up: a rate that rises over the first epochs, and gradients clipped at 1 "
@@ -77,10 +61,28 @@ REMEDIES = (
     ),
     Remedy(
         "label-smoothing",
-        ("ended", "monotonic"),
+        ("ended",),
         "keep the speller from trusting its own spelling too far (loss.label_smoothing=0.1)",
     ),
+    Remedy(
+        "late-augment",
+        ("peaked", "coverage"),
+        "switch masks on only after the first epochs, or lower dropout (augment.from_epoch=5)",
+    ),
+    Remedy(
+        "teacher-forcing",
+        ("monotonic", "coverage", "peaked", "ended"),
+        "keep teacher forcing at 1 until attention has aligned "
+        "(teacher_forcing.kind=after-alignment)",
+    ),
+    Remedy(
+        "location",
+        ("monotonic", "ended"),
+        "let attention know where it looked last (attention.kind=location)",
+    ),
 )
+"""In the order in which a run is repaired: what three LSTM layers must have to learn at all
+(docs/log.md), then what the literature advises, CTC first."""
 REMEDY_NAMES = frozenset(remedy.name for remedy in REMEDIES)
 
 
@@ -88,7 +90,9 @@ def advice(
     failing: Sequence[Part], in_use: frozenset[str] | set[str], most: int = 4
 ) -> tuple[str, ...]:
     """The remedies not in use for the parts that fail, those for the first (weakest) part first."""
-    found = useful(failing, in_use)
+    rank = {part: place for place, part in enumerate(failing)}
+    found = [remedy for remedy in untried(in_use) if rank.keys() & set(remedy.helps)]
+    found.sort(key=lambda remedy: min(rank[part] for part in remedy.helps if part in rank))
     if not found:
         return (
             "give it time: a small corpus has few updates an epoch, and some take a few thousand",
@@ -97,17 +101,13 @@ def advice(
     return tuple(remedy.text for remedy in found[:most])
 
 
-def useful(failing: Sequence[Part], in_use: frozenset[str] | set[str]) -> list[Remedy]:
-    """The remedies not in use for the parts that fail, those for the first part first."""
-    rank = {part: place for place, part in enumerate(failing)}
-    found = [
-        (min(rank[part] for part in remedy.helps if part in rank), number, remedy)
-        for number, remedy in enumerate(REMEDIES)
-        if remedy.name not in in_use
-        and (remedy.on_top_of is None or remedy.on_top_of in in_use)
-        and rank.keys() & set(remedy.helps)
+def untried(in_use: frozenset[str] | set[str]) -> list[Remedy]:
+    """The remedies not in use that could be taken, in the order of `REMEDIES`."""
+    return [
+        remedy
+        for remedy in REMEDIES
+        if remedy.name not in in_use and (remedy.on_top_of is None or remedy.on_top_of in in_use)
     ]
-    return [remedy for _, _, remedy in sorted(found, key=lambda one: one[:2])]
 
 
 def finite_again(rate: float, clip: float | None) -> str:
