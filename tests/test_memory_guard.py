@@ -61,10 +61,10 @@ class Narrow:
 
 
 def exact_update(
-    batches: Sequence[Batch], most: int, monkeypatch: pytest.MonkeyPatch
+    batches: Sequence[Batch], most: int, monkeypatch: pytest.MonkeyPatch, norm: str = "layer"
 ) -> tuple[Update, list[torch.Tensor], Narrow]:
     """A plain step along the gradient in float64, without anything drawn by chance."""
-    recognizer = tiny_recognizer(dropout=0.0, norm="layer").double()
+    recognizer = tiny_recognizer(dropout=0.0, norm=norm).double()
     narrow = Narrow(recognizer, most, monkeypatch)
     loss = LossSettings(label_smoothing=0.1, ctc_weight=0.3)
     optimizer = build_optimizer(recognizer, SgdSettings(momentum=0, clip=None, weight_decay=0))
@@ -88,6 +88,23 @@ def test_an_update_in_parts_is_that_of_the_whole(
     assert told_apart.ctc == pytest.approx(told.ctc, rel=1e-10)
     assert told_apart.norm == pytest.approx(told.norm, rel=1e-10)
     assert (told_apart.symbols, told_apart.utterances) == (told.symbols, told.utterances)
+
+
+def test_with_batch_norm_an_update_in_single_utterances_goes_nearly_the_same_way(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = list(batches_of(corpus, "train").epoch(1))[:2]
+    before = [weight.detach() for weight in tiny_recognizer(norm="batch").double().parameters()]
+    told, whole, _ = exact_update(batches, 99, monkeypatch, "batch")
+    told_apart, apart, narrow = exact_update(batches, 1, monkeypatch, "batch")
+    assert narrow.failures > 0
+    one, other = (
+        torch.cat([(new - old).flatten() for new, old in zip(after, before, strict=True)])
+        for after in (whole, apart)
+    )
+    assert torch.cosine_similarity(one, other, dim=0) > 0.95
+    assert told_apart.loss == pytest.approx(told.loss, rel=5e-3)
+    assert told_apart.symbols == told.symbols
 
 
 def test_memory_that_runs_out_in_the_midst_of_a_backward_pass_leaves_no_gradient_behind(
