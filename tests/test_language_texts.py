@@ -1,10 +1,14 @@
 """What a language model is made from, and `spelldown train-lm` as people meet it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from toy_corpus import write_corpus
+from trained_run import toy_page
 from typer.testing import CliRunner, Result
 
 from spelldown.cli import app
@@ -125,14 +129,76 @@ def test_a_model_of_another_vocabulary_says_what_differs(tmp_path: Path) -> None
         load_language_model(tmp_path / "nothing", COURSE)
 
 
+def test_the_dev_part_of_the_run_judges_even_where_its_transcripts_are_not_learnt(
+    tmp_path: Path,
+) -> None:
+    corpus, run, text = tmp_path / "corpus", tmp_path / "run", tmp_path / "a.txt"
+    write_corpus(corpus, {"train": 3, "dev": 4})
+    run.mkdir()
+    (run / "recipe.yaml").write_text(yaml.safe_dump(toy_page(corpus)))
+    (run / "vocabulary.json").write_text(COURSE.to_json())
+    text.write_text("\n".join("AB" * number for number in range(1, 101)))
+    asked = ("--run", run, "--no-transcripts", "--text", text, "--order", 2, "--json")
+    done = train_lm(tmp_path / "lm", *asked)
+    assert done.exit_code == 0, done.output
+    judged = json.loads(done.stdout)
+    assert (judged["transcripts"], judged["sentences"]) == (0, 100)
+    assert judged["judged_by"]["sentences"] == 4
+    shutil.rmtree(corpus)
+    alone = train_lm(tmp_path / "other", *asked, "--held-out", 0.5)
+    assert "the run's dev part cannot judge the model" in alone.stderr
+    assert 20 < json.loads(alone.stdout)["sentences"] < 80
+
+
+def test_the_same_symbols_in_another_order_are_told_what_fits(tmp_path: Path) -> None:
+    train_ngram(texts_of(tmp_path, LINES), tmp_path / "lm", order=2)
+    *first, last, before = COURSE.symbols
+    turned = Vocabulary.from_json(json.dumps({**json.loads(COURSE.to_json()),
+                                              "symbols": [*first, before, last]}))  # fmt: skip
+    with pytest.raises(LanguageModelError, match="make it with --run RUN") as error:
+        load_language_model(tmp_path / "lm", turned)
+    assert "model.arpa fits as it is" in str(error.value)
+    load_language_model(tmp_path / "lm" / ARPA, turned)
+
+
+def test_an_arpa_file_may_have_a_byte_order_mark_and_is_told_when_it_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    train_ngram(texts_of(tmp_path, LINES), tmp_path / "lm", order=2)
+    path, content = tmp_path / "of windows.arpa", (tmp_path / "lm" / ARPA).read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + content)
+    load_language_model(path, COURSE)
+    path.write_bytes(b"")
+    with pytest.raises(LanguageModelError, match="is empty: not an ARPA file"):
+        load_language_model(path, COURSE)
+    path.write_bytes(content + b"\xe9\n")
+    with pytest.raises(LanguageModelError, match=r"after line \d+: not a text in UTF-8"):
+        load_language_model(path, COURSE)
+
+
 def test_wrong_use_says_what_would_be_right(tmp_path: Path) -> None:
     for given, said in (
         ([tmp_path / "lm"], "nothing to learn from"),
         ([tmp_path / "lm", "model.width=3", "--text", "x"], "an n-gram model has no settings"),
         ([tmp_path / "lm", "--text", "x", "--kind", "lstm", "--order", 3], "are for --kind ngram"),
+        ([tmp_path / "lm", "--corpus", "x", "--no-transcripts"], "leave one of the two out"),
     ):
         done = train_lm(*given)
         assert done.exit_code == 2 and said in " ".join(done.output.replace("│", " ").split())
     missing = train_lm(tmp_path / "lm", "--text", tmp_path / "nowhere.txt")
     assert missing.exit_code == 1 and "nowhere.txt" in missing.output
     assert not (tmp_path / "lm").exists()
+
+
+def test_a_text_without_line_ends_is_refused_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2: 120,001 characters in one line"):
+        list(texts_of(tmp_path, ["A B", "A B C " * 20_000]).sentences())
+
+
+def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("name: a\n")
+    (tmp_path / "a.txt").write_text("A B\n" * 9)
+    done = train_lm(tmp_path / "run", "--text", tmp_path / "a.txt", "--held-out", 0)
+    assert done.exit_code == 1 and "is not an empty folder: recipe.yaml" in done.output
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["recipe.yaml"]

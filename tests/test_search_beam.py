@@ -192,6 +192,7 @@ FULL = BeamSettings(
     ctc_weight=0.3,
     lm_weight=0.3,
     rescore_weight=0.2,
+    ilm="zero",
     ilm_weight=0.1,
     loops=3,
     prune=12,
@@ -230,7 +231,7 @@ def test_an_utterance_is_spelled_the_same_alone_or_in_a_batch(kind: str, heads: 
             assert torch.allclose(one.weights, other.weights, atol=1e-6)
             assert sum(one.parts.values()) == pytest.approx(one.score, abs=1e-4)
     assert any(len(one.nbest) == 2 for one in together)
-    parts = {"attention", "ctc", "lm", "coverage", "length", "rescoring"}
+    parts = {"attention", "ctc", "lm", "ilm", "coverage", "length", "rescoring"}
     assert set(together[0].parts) == parts
 
 

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from test_search_beam import Bigrams
 from toy_spellers import Reader, words
 
+from spelldown.data.vocabulary import EOS
 from spelldown.search.search import BeamSettings, search
 from spelldown.search.searching.beam.ending import Ending, Loops
 
@@ -24,6 +26,20 @@ def test_an_end_is_taken_only_where_it_is_likely_enough_against_the_best_symbol(
     ending = Ending(settings, torch.tensor([5]), None, 1)
     barred = ending.barred(log_probs, torch.tensor([0, 0]), 1)
     assert barred is not None and barred.tolist() == [False, True]
+
+
+def test_an_end_is_judged_by_the_speller_whatever_a_language_model_thinks_of_it() -> None:
+    class Ends(Bigrams):  # would end anything at once
+        def __init__(self) -> None:
+            super().__init__(1)
+            self.table = torch.full_like(self.table, -50.0)
+            self.table[:, EOS] = 0.0
+
+    settings = BeamSettings(beam=3, lm_weight=1.0, lm="any", longest=10)
+    for threshold, symbols in ((None, ()), (1.5, (3, 4, 5))):
+        asked = settings.model_copy(update={"eos_threshold": threshold})
+        (found,) = search(Reader(), words([3, 4, 5]), asked, language_model=Ends())
+        assert found.symbols == symbols
 
 
 def test_symbols_that_repeat_more_often_than_allowed_are_seen_whatever_their_number() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_search_beam import FULL, Bigrams, spelled
+from test_search_beam import spelled
 from toy_spellers import Reader, recognizer, words
 
 from spelldown.search.search import BeamSettings, greedy, search
@@ -53,10 +53,7 @@ def test_rows_that_only_fill_up_change_nothing(kind: str, monkeypatch: pytest.Mo
     heard = speller.listen(frames, torch.arange(60, 12, -2))
 
     def everything() -> list[Any]:
-        inner = Bigrams(4)
-        taken = FULL.model_copy(update={"ilm": "zero"})
-        monkeypatch.setattr(speller, "without_listening", lambda kind: inner)
-        return [*spelled(speller, heard, taken), *spelled(speller, heard), *greedy(speller, heard)]
+        return [*spelled(speller, heard), *greedy(speller, heard)]
 
     filled = everything()
     for module in (beam, greedily):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from spelldown.cli import app
 from spelldown.data.frontend import ArraysFrontendSettings, MfccSettings
 from spelldown.recipe import run as runs
+from spelldown.search.search import GreedySettings
 from spelldown.search.transcribing.sound import activity
 from spelldown.search.transcribing.sound import microphone as microphones
 from spelldown.search.transcribing.sound.pauses import PauseSettings
@@ -234,6 +235,7 @@ def test_patterns_in_quotes_are_followed(talks: Path) -> None:
         (("LONG", "--submission", "x.csv", "--out", "x"), "a file of its own"),
         (("LONG", "--submission", "x.csv", "--longest", "5"), "nothing is cut for it"),
         (("LONG", "--longest", "1"), "longest"),
+        (("LONG", "--nbest", "3", "--format", "srt"), "add --format json"),
         (("LONG", "--longest", "4", "--pause", "5"), "a pause of 5 s is longer than"),
         (("LONG", "--channel", "-1"), "channel"),
         (("--microphone", "--channel", "1"), "--channel chooses among a file's"),
@@ -285,3 +287,13 @@ def test_without_portaudio_the_microphone_says_what_to_install(
     result = transcribe("--microphone")
     assert result.exit_code == 1
     assert "apt install libportaudio2" in result.stderr
+
+
+def test_a_limit_that_recordings_do_not_go_by_is_refused(run: SimpleNamespace, talks: Path) -> None:
+    asked = (talks / "long.wav", *CUT, "--set", "search.longest=5")
+    run.transcriber.search = GreedySettings(longest=5, longest_per_second=30)
+    refused = transcribe(*asked)
+    assert refused.exit_code == 2
+    assert "longest_per_second=30" in refused.output
+    run.transcriber.search = GreedySettings(longest=5)
+    assert transcribe(*asked).exit_code == 0

@@ -83,6 +83,15 @@ def test_a_beam_takes_no_more_steps_than_the_longest_segment_has_though_a_file_i
     assert limited_by_seconds(beam.model_copy(update={"longest": 50}), 4.0).longest == 50
 
 
+def test_features_of_an_hour_are_refused_and_of_minutes_have_a_limit(tmp_path: Path) -> None:
+    np.save(tmp_path / "hour.npy", np.zeros((360_000, 5), np.float32))
+    (found,) = transcribed(tmp_path / "hour.npy")
+    assert found.error is not None
+    assert "features of 60 minutes" in found.error and "hour.npy" in found.error
+    greedy = GreedySettings(longest=3, longest_per_second=10)
+    assert limited_by_seconds(greedy, segment=4.0).longest == 600
+
+
 def test_one_channel_is_heard_where_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "two.wav"
     soundfile.write(path, np.stack([LONG, bursts((1.0, 3.0), seconds=12.0)], axis=1), RATE)

@@ -120,8 +120,8 @@ def train_lm(
 ) -> None:
     """Make a language model of texts, of a corpus' transcripts, or of both.
 
-    Search asks it with `spelldown evaluate RUN --search beam --lm OUT --lm-weight 0.4`; the weight
-    that fits best is found by `spelldown tune RUN --search beam --lm OUT`.
+    `spelldown tune RUN --search beam --lm OUT` finds how much it should count. Without tuning,
+    search asks it with `spelldown evaluate RUN --search beam --ctc 0.3 --lm OUT --lm-weight 0.4`.
     """
     given = list(overrides or ())
     of_data = [one for one in given if one.startswith("data.")]
@@ -132,6 +132,8 @@ def train_lm(
         raise typer.BadParameter("--order and --memory are for --kind ngram")
     if of_data and run is None:
         raise typer.BadParameter(f"{of_data[0]}: there is no --run whose data it could move")
+    if corpus is not None and not transcripts:
+        raise typer.BadParameter("--corpus is there for its transcripts; leave one of the two out")
     if not text and corpus is None and (run is None or not transcripts):
         raise typer.BadParameter("nothing to learn from: give --text, --corpus or --run")
     settings = {
@@ -156,16 +158,26 @@ def _texts(
     transcripts: bool,
 ) -> "Texts":
     from spelldown.data.vocabulary import Vocabulary
+    from spelldown.errors import DataError
     from spelldown.recipe.language.sources import said_in_corpus, said_in_run, vocabulary_of
     from spelldown.recipe.language.texts import Texts, TextsSettings
 
     learnt: list[str] = []
     judging: list[str] = []
     vocabulary = Vocabulary.course() if run is None else vocabulary_of(run)
-    if run is not None and (transcripts or overrides):
-        said = said_in_run(run, overrides)
-        judging += said.dev
-        learnt += said.train if transcripts else ()
+    if run is not None:
+        try:
+            said = said_in_run(run, overrides)
+            judging += said.dev
+            learnt += said.train if transcripts else ()
+        except DataError as error:
+            if transcripts or overrides:
+                raise
+            console(stderr=True).print(
+                f"the run's dev part cannot judge the model ({error.summary}): a share of the "
+                "texts does, unless data.root=... says where it lies",
+                style="yellow",
+            )
     if corpus is not None:
         said = said_in_corpus(corpus)
         learnt += said.train
@@ -197,7 +209,7 @@ def _ngram(texts: "Texts", out: Path, order: int | None, memory: int | None, jso
             f"perplexity {page['perplexity']:.3f} a symbol on {page['judged_by']['sentences']:,} "
             "sentences that it has not learnt"
         )
-    say(f"next: spelldown evaluate RUN --search beam --lm {out} --lm-weight 0.4")
+    say(_next(out))
 
 
 def _lstm(texts: "Texts", out: Path, overrides: list[str], json_: bool) -> None:
@@ -209,7 +221,11 @@ def _lstm(texts: "Texts", out: Path, overrides: list[str], json_: bool) -> None:
     recipe = read_language_recipe(None, overrides)
     sentences = list(texts.sentences())
     if not texts.judging:
-        raise DataError("an LSTM is judged after every epoch: leave it a share by --held-out")
+        raise DataError(
+            "an LSTM is judged after every epoch, and there is no sentence to judge it by: give "
+            "--held-out a larger share (of few sentences, 0.02 may be none), or a --run with a dev "
+            "part"
+        )
     outcome = train_lstm(
         recipe, sentences, texts.judging, texts.vocabulary, out, about=about(texts)
     )
@@ -221,7 +237,13 @@ def _lstm(texts: "Texts", out: Path, overrides: list[str], json_: bool) -> None:
         print(json.dumps(read_page(out), ensure_ascii=False))
         return
     _tell(texts, about(texts))
-    console().print(f"next: spelldown evaluate RUN --search beam --lm {out} --lm-weight 0.4")
+    console().print(_next(out))
+
+
+def _next(out: Path) -> str:
+    return (
+        f"next: spelldown tune RUN --search beam --lm {out}, which finds how much it should count"
+    )
 
 
 def _tell(texts: "Texts", page: dict[str, Any]) -> None:

@@ -101,7 +101,7 @@ def transcribe(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Laid over the run's recipe: search.longest=100, training.device=cpu, ...",
+            help="Laid over the run's recipe: search.longest_per_second=30, training.device=cpu.",
         ),
     ] = None,
     *,
@@ -114,6 +114,8 @@ def transcribe(
         raise typer.BadParameter(f"--json is --format json, not {format_}: choose one")
     format_ = format_ or (FormatName.json if json_ else FormatName.text)
     changes = (*searching.overrides, *(set_ or ()))
+    if format_ != FormatName.json and any(one.startswith("search.nbest=") for one in changes):
+        raise typer.BadParameter("other hypotheses are given in JSON alone: add --format json")
     if microphone and channel is not None:
         raise typer.BadParameter("--channel chooses among a file's; the microphone is heard as one")
     if out is not None:
@@ -140,6 +142,7 @@ def transcribe(
     settings = _settings(pauses, cut)
     err = console(stderr=True)
     loaded = load_run(run, changes, tuned=searching.tuned)
+    _hold_limit(loaded, changes)
     for note in (*loaded.notes, *(_on_times(loaded) if format_ != FormatName.text else ())):
         err.print(note, style="yellow")
     with ExitStack() as stack:
@@ -157,6 +160,17 @@ def transcribe(
         if _count(asked) > 1:
             err.print(f"{failed} of {_count(asked)} inputs failed or are incomplete (named above)")
         raise typer.Exit(FAILED)
+
+
+def _hold_limit(run: "Run", changes: tuple[str, ...]) -> None:
+    """Refuses a limit that recordings, which are cut into pieces, do not go by."""
+    by_second = run.transcriber.search.longest_per_second
+    asked = next((one for one in changes if one.startswith("search.longest=")), None)
+    if asked is not None and by_second is not None:
+        raise typer.BadParameter(
+            f"{asked} would change nothing: pieces of recordings are limited by "
+            f"search.longest_per_second={by_second:g} letters; set that, or null to go by the other"
+        )
 
 
 def _settings(pauses: PausesName, cut: dict[str, float]) -> "PauseSettings":

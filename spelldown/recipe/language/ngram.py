@@ -27,6 +27,7 @@ ORDER, LONGEST_ORDER = 6, 16
 MEMORY = 1 << 30  # bytes
 NODE_BYTES = 120  # an n-gram, while nodes are made of it
 SCRATCH, LOCK = ".counting", ".lock"
+OURS = {SCRATCH, LOCK, ARPA, NODES}  # what one that was killed may have left
 
 Progress = Callable[[str, Iterable[Any], int | None], Iterable[Any]]
 
@@ -44,12 +45,15 @@ def train_ngram(
     memory: bytes that counting may hold; what is more waits on disk, in the folder. A model too
     large for it is written, but not judged. tell: what is being done, for people.
     Raises DataError for texts that cannot be used, and LanguageModelError for a folder with a
-    language model in it, or one that another process writes into.
+    language model or anything else in it, or one that another process writes into.
     """
     if not 1 <= order <= LONGEST_ORDER:
         raise ValueError(f"order is 1 to {LONGEST_ORDER}, found {order}")
     if (folder / PAGE).exists():
         raise LanguageModelError(f"{folder} holds a language model already; choose another folder")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    if other := sorted(there - OURS):
+        raise LanguageModelError(f"{folder} is not an empty folder: {other[0]}; choose another one")
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:

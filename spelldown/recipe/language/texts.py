@@ -17,6 +17,7 @@ from spelldown.errors import SHOWN, DataError
 from spelldown.settings import Settings
 
 MOST_HELD_OUT = 5000  # sentences: enough for a perplexity, and for judging every epoch
+LONGEST_LINE = 100_000  # characters; a file without line ends would be one sentence
 
 
 class TextsSettings(Settings):
@@ -138,12 +139,20 @@ class Texts:
             self.judging = held_out
 
     def lines(self) -> Iterator[tuple[str, str]]:
-        """Every line that is not empty, in the form that is spelled, with its place."""
+        """Every line that is not empty, in the form that is spelled, with its place.
+
+        Raises DataError for one that cannot be a sentence.
+        """
         for number, text in enumerate(self.transcripts, 1):
             if line := _tidy(text):
                 yield f"transcript {number}", line
         for path in self.settings.text:
             for number, text in enumerate(read_lines(path), 1):
+                if len(text) > LONGEST_LINE:
+                    raise DataError(
+                        f"{path}, line {number}: {len(text):,} characters in one line; a text has "
+                        "a sentence a line, so break it at the ends of sentences"
+                    )
                 line = _tidy(text)
                 if self._form is not None:
                     line = self._form.said(line).text

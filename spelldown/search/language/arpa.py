@@ -101,9 +101,12 @@ def read_arpa(path: Path, symbols: Sequence[str]) -> Arpa:
     tokens = {token: number for number, token in enumerate(tokens_of(symbols)) if number != PAD}
     try:
         with _opened(path) as file:
-            return _Reader(path, file, tokens, symbols).read()
+            reader = _Reader(path, file, tokens, symbols)
+            return reader.read()
     except UnicodeDecodeError as error:
-        raise LanguageModelError(f"{path}: not a text in UTF-8: {error}") from None
+        raise LanguageModelError(
+            f"{path}, after line {reader.number}: not a text in UTF-8: {error.reason}"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:  # the last two: a gzipped file that is damaged
         reason = getattr(error, "strerror", None) or error
         raise LanguageModelError(f"{path}: cannot be read: {reason}") from None
@@ -111,8 +114,8 @@ def read_arpa(path: Path, symbols: Sequence[str]) -> Arpa:
 
 def _opened(path: Path) -> IO[str]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
-    return path.open(encoding="utf-8", newline="\n")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
+    return path.open(encoding="utf-8-sig", newline="\n")
 
 
 class _Reader:
@@ -154,6 +157,8 @@ class _Reader:
             if line.strip() == "\\data\\":
                 break
         else:
+            if not self.number:
+                raise LanguageModelError(f"{self.path} is empty: not an ARPA file")
             raise self._error("no line \\data\\ in the whole file: not an ARPA file")
         counts: list[int] = []
         for line in self.lines:

@@ -155,5 +155,9 @@ def hold_symbols(found: Sequence[str], wanted: Sequence[str], where: Path) -> No
     raise LanguageModelError(
         f"{where} is a language model of another vocabulary: {len(found)} symbols, and the "
         f"recognizer has {len(wanted)}",
-        problems or ["the same symbols in another order"],
+        problems
+        or [
+            "the same symbols in another order: make it with --run RUN, whose symbols it then has; "
+            f"an n-gram's {where / 'model.arpa'} fits as it is"
+        ],
     )

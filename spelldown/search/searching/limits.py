@@ -12,7 +12,7 @@ class LimitSettings(Settings):
 
     longest: int = Field(600, ge=1)
     """Most steps an utterance is given; the step that ends it counts as one. As in the seed.
-    `transcribe` goes by `longest_per_second` alone where that is set."""
+    `transcribe` cuts recordings itself and goes by `longest_per_second` alone where that is set."""
     longest_per_second: float | None = Field(None, gt=0)
     """Most steps for each second of speech, none if null (the seed). English is read at 15 letters
     a second and hardly ever over 25, so 40 hurts nothing and stops a recognizer that has not

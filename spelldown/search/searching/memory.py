@@ -38,11 +38,11 @@ def utterances_at_once(
     fit = max(room - once, 0) // each
     if fit < hypotheses:
         need = once + hypotheses * each
-        kept = f" and their attention in up to {steps} steps" if heads else ""
+        kept = f" and their attention in up to {steps} steps (search.longest)" if heads else ""
         raise SearchError(
             f"{hypotheses} hypotheses of an utterance of {length} listener frames{kept} take "
-            f"about {need / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be taken: at most {fit} "
-            "fit"
+            f"about {need / 2**30:.1f} GiB, and {room / 2**30:.1f} GiB may be taken: "
+            + (f"at most {fit} fit" if fit else "not even one fits")
         )
     return max(room // (once + hypotheses * each), 1)
 

@@ -28,7 +28,7 @@ class RandomSettings(LimitSettings):
     kind: Literal["random"] = "random"
     draws: int = Field(16, ge=1, le=4096, description="transcriptions drawn of each utterance")
     temperature: float = Field(
-        0.5, gt=0, description="below 1 draws likelier symbols, above 1 more surprising ones"
+        0.5, ge=0.01, description="below 1 draws likelier symbols, above 1 more surprising ones"
     )
     length_power: float = Field(
         1.0, ge=0, le=2, description="ranked by log-probability / symbols to this power"

@@ -31,7 +31,10 @@ from spelldown.search.transcribing.transcript import (
 from spelldown.search.transcribing.words import Word
 
 AHEAD = 3  # batches read ahead: ten minutes of speech
-UNLIMITED = 2**31  # symbols
+WHOLE = 60.0  # seconds of ready-made frames that greedy search spells to their end
+LONGEST_FRAMES = (
+    600.0  # seconds of ready-made frames, which are not cut, that are listened to at all
+)
 
 
 class Sound(Protocol):
@@ -157,15 +160,15 @@ def heard(
 def limited_by_seconds(search: SearchSettings, segment: float) -> SearchSettings:
     """The search with no limit but its own by the second, for segments of at most so many seconds.
 
-    Frames in files are not cut into segments. Greedy search spells them to any length; a beam,
-    which keeps what each hypothesis attended to, would fill the memory with ten minutes of silence,
-    and gets as many steps as the longest segment.
+    Frames in files are not cut into segments, and an hour of them might never end, so that there is
+    a limit all the same: greedy search gets as many steps as `WHOLE` seconds; a beam, which keeps
+    what each hypothesis attended to, as the longest segment.
     """
     by_second = search.longest_per_second
     if by_second is None:
         return search
-    greedy = isinstance(search, GreedySettings)
-    longest = UNLIMITED if greedy else max(search.longest, math.ceil(by_second * segment))
+    seconds = max(WHOLE, segment) if isinstance(search, GreedySettings) else segment
+    longest = max(search.longest, math.ceil(by_second * seconds))
     return search.model_copy(update={"longest": longest})
 
 
@@ -253,8 +256,15 @@ class _Reader:
             if self.rate is None or path.suffix.lower() in ARRAYS:
                 if source.channel is not None and path.suffix.lower() in ARRAYS:
                     raise AudioError(f"{source.name}: features have no channels to choose from")
+                seconds = seconds_of(path) or 0.0
+                if seconds > LONGEST_FRAMES:
+                    raise AudioError(
+                        f"{source.name}: features of {seconds / 60:.0f} minutes. Features are not "
+                        f"cut at pauses, and more than {LONGEST_FRAMES / 60:.0f} minutes are no "
+                        "utterance: give the recording, or features of each sentence"
+                    )
                 item = Item(source.name, path, source.spread)
-                yield self._asking(part, item, 0.0, seconds_of(path) or 0.0)
+                yield self._asking(part, item, 0.0, seconds)
                 return
             opened: AbstractContextManager[Sound] = Recording(path, source.name, source.channel)
         else:
