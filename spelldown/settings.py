@@ -1,5 +1,7 @@
 """The one way in which every component states its settings."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -13,3 +15,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
+
+    # The keys that a page keeps when it chooses these settings in place of another kind's; all that
+    # both kinds know if None.
+    carried: ClassVar[frozenset[str] | None] = None

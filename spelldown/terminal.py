@@ -63,9 +63,9 @@ def show_estimate(out: Console, estimate: "Estimate", epochs: int) -> None:
         out.print("an epoch: unknown, since the corpus is not there")
     else:
         out.print(
-            f"an epoch: {estimate.epoch_batches} batches, at most about "
+            f"an epoch: {estimate.epoch_batches} batches, about "
             f"{duration(estimate.epoch_seconds)} of training (validation comes on top)\n"
-            f"all {epochs} epochs: at most about {duration(epochs * estimate.epoch_seconds)}"
+            f"all {epochs} epochs: about {duration(epochs * estimate.epoch_seconds)}"
         )
 
 

@@ -82,6 +82,22 @@ def held(lock: Path) -> Iterator[bool]:
             return
 
 
+def is_held(lock: Path) -> bool | None:
+    """Whether somebody has this lock of `held` now; None where files cannot be locked."""
+    try:
+        import fcntl
+
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # given back with the file
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return None
+    return False
+
+
 def _is_at(file: IO[Any], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

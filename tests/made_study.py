@@ -3,6 +3,7 @@
 import functools
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from spelldown.study.folder import (
     write_outcome,
     write_scores,
 )
+from spelldown.study.report.findings import find
+from spelldown.study.report.remarks import remark
+from spelldown.study.report.rows import RowFigures, figures
 from spelldown.training.run.pictures import attention_png
 from spelldown.writing import write_whole
 
@@ -150,3 +154,22 @@ def unfinished_line(metrics: Path) -> None:
     """Leaves a line in metrics.jsonl as a kill does."""
     with metrics.open("a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": 99})[:-3])
+
+
+def rows_of(path: Path) -> dict[str, RowFigures]:
+    """The figures of every row of the study in a folder, by name."""
+    return {one.name: one for one in figures(find(path))}
+
+
+def told(path: Path, name: str) -> str:
+    """The remark on a row, which is held against the row `base`."""
+    rows = rows_of(path)
+    return remark(rows[name], rows["base"])
+
+
+def data_of(html: str) -> dict[str, Any]:
+    """What the page's script is given."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    loaded: dict[str, Any] = json.loads(found[1])
+    return loaded

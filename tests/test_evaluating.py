@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import yaml
 from lhotse import MonoCut, SupervisionSegment
 from toy_corpus import write_corpus
 from trained_run import WIDTH, Trained, train_toy
@@ -66,6 +67,24 @@ def test_an_option_of_another_kind_of_search_is_refused(trained: Trained) -> Non
     assert "--beam is for --search beam, and this is greedy" in " ".join(result.stderr.split())
     result = spelldown("evaluate", trained.run, "--beam", 3, "--draws", 5)
     assert result.exit_code == 2
+
+
+def test_a_tuned_beams_weights_do_not_leak_into_another_kind_of_search(trained: Trained) -> None:
+    page = {"kind": "beam", "beam": 2, "length_power": 0.0, "longest": 15}
+    (trained.run / "search.yaml").write_text(yaml.safe_dump({"search": page}))
+    search = scores(trained.run, "--search", "random", "--draws", 2)["search"]
+    assert (search["length_power"], search["longest"]) == (1.0, 15)
+    assert scores(trained.run)["search"]["length_power"] == 0.0
+
+
+def test_a_language_models_weight_of_nothing_means_no_language_model(trained: Trained) -> None:
+    page = {"kind": "beam", "beam": 2, "lm": "lms/gone", "lm_weight": 0.5, "ilm": "zero",
+            "ilm_weight": 0.2}  # fmt: skip
+    (trained.run / "search.yaml").write_text(yaml.safe_dump({"search": page}))
+    search = scores(trained.run, "--lm-weight", 0, "--ilm-weight", 0)["search"]
+    assert (search["lm"], search["lm_weight"], search["ilm"]) == (None, 0.0, "none")
+    result = spelldown("evaluate", trained.run, "--lm", "lms/an4", "--lm-weight", 0)
+    assert "search.lm is lms/an4 and search.lm_weight is 0" in result.stderr
 
 
 def test_weights_out_of_range_are_refused_by_name(trained: Trained) -> None:
@@ -216,8 +235,22 @@ def test_a_page_of_searches_names_all_that_is_wrong(trained: Trained, tmp_path: 
     result = spelldown("evaluate", trained.run, "--compare", page)
     assert result.exit_code == 1
     assert "ways.yaml:1" in result.stderr and "ways.yaml:2" in result.stderr
-    page.write_text("wide: {kind: beam, beem: 3}\n")
-    assert "did you mean" in spelldown("evaluate", trained.run, "--compare", page).stderr
+    page.write_text(
+        "wide: {kind: beam, beem: 3}\nheavy: {kind: beam, ctc_weight: 2}\nx: 5\n"
+        "many: {kind: beam, beam: 2, nbest: 3}\n"
+    )
+    told = spelldown("evaluate", trained.run, "--compare", page).stderr
+    for problem in (
+        "wide: search.beem: unknown key; did you mean 'beam'?",
+        "heavy: search.ctc_weight: should be less than or equal to 1",
+        "x: should be settings",
+        "many: search.nbest: 3 of a beam of 2",
+        "ways.yaml:2",
+        "ways.yaml:4",
+    ):
+        assert problem in " ".join(told.split())
+    gone = spelldown("evaluate", trained.run, "--compare", tmp_path / "gone.yaml").stderr
+    assert "no page of ways to search at" in gone and "pages there: ways.yaml" in gone
     page.write_text("mine: tuned\n")
     assert "has no search.yaml" in spelldown("evaluate", trained.run, "--compare", page).stderr
     (trained.run / "tuning").mkdir()
@@ -229,6 +262,20 @@ def test_a_page_of_searches_names_all_that_is_wrong(trained: Trained, tmp_path: 
     assert "has no search.yaml" in spelldown("evaluate", trained.run, "--compare", page).stderr
     result = spelldown("evaluate", trained.run, "--compare", page, "--by", "gender")
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("asked", [("--search", "beam", "--ctc", 0.3), ("search.longest=5",),
+                                   ("--untuned",)])  # fmt: skip
+def test_nothing_changes_the_rows_of_a_page_from_outside(
+    trained: Trained, tmp_path: Path, asked: tuple[object, ...]
+) -> None:
+    page = tmp_path / "ways.yaml"
+    page.write_text("greedy: {kind: greedy}\n")
+    result = spelldown("evaluate", trained.run, "--compare", page, *asked)
+    assert result.exit_code == 2
+    assert "the page alone says how each row searches" in " ".join(
+        result.stderr.replace("│", " ").split()
+    )
 
 
 # --- what was trained on

@@ -252,15 +252,17 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
         "training": {"epochs": 10},
     },
     "augment.from_epoch": {"augment": {"from_epoch": 11}, "training": {"epochs": 10}},
-    "optimizer": {"optimizer": {"kind": "sgd", "nesterov": True, "momentum": 0}},
-    "loss": {"loss": {"ctc_weight": 0.3, "ctc_weight_end": 0.1}, "ctc": {}},
+    "optimizer.nesterov": {"optimizer": {"kind": "sgd", "nesterov": True, "momentum": 0}},
+    "loss.ctc_weight_end ": {"loss": {"ctc_weight": 0.3, "ctc_weight_end": 0.1}, "ctc": {}},
     "loss.ctc_fade": {
         "loss": {"ctc_weight": 0.3, "ctc_fade": [10, 20]},
         "ctc": {},
         "training": {"epochs": 10},
     },
-    "teacher_forcing": {"teacher_forcing": {"kind": "constant", "rate": 0.9, "temperature": 0.5}},
-    "teacher_forcing ": {
+    "teacher_forcing.temperature": {
+        "teacher_forcing": {"kind": "constant", "rate": 0.9, "temperature": 0.5}
+    },
+    "teacher_forcing.patience": {
         "teacher_forcing": {"kind": "staged", "stages": {5: 0.9}, "patience": 4},
     },
     "teacher_forcing.feedback  ": {

@@ -2,27 +2,22 @@
 
 import csv
 import io
-import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
-from made_study import EPOCHS, MadeStudy, unfinished_line
+from made_study import MadeStudy, data_of, rows_of, told
 from typer.testing import CliRunner
 
 from spelldown.cli import app
 from spelldown.errors import StudyError
-from spelldown.study.folder import Row, StudyFolder
+from spelldown.study.folder import Row
 from spelldown.study.report.columns import COLUMNS, number, setup
 from spelldown.study.report.findings import find
 from spelldown.study.report.page.images import BUDGET, strips
 from spelldown.study.report.page.spelled import marked, utterances
-from spelldown.study.report.remarks import remark
-from spelldown.study.report.report import Report, watch_report, write_report
-from spelldown.study.report.rows import RowFigures, figures
+from spelldown.study.report.report import write_report
 from spelldown.study.report.tables import figure
 
 VOID = {"meta", "input", "br", "wbr", "img"}
@@ -31,22 +26,6 @@ VOID = {"meta", "input", "br", "wbr", "img"}
 @pytest.fixture
 def made(tmp_path: Path) -> MadeStudy:
     return MadeStudy(tmp_path / "made", ("dev", "test"))
-
-
-def rows_of(path: Path) -> dict[str, RowFigures]:
-    return {one.name: one for one in figures(find(path))}
-
-
-def told(path: Path, name: str) -> str:
-    rows = rows_of(path)
-    return remark(rows[name], rows["base"])
-
-
-def data_of(html: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
-    assert found is not None
-    loaded: dict[str, Any] = json.loads(found[1])
-    return loaded
 
 
 class Balanced(HTMLParser):
@@ -100,6 +79,17 @@ def test_the_table_says_what_the_seeds_said_and_more(made: MadeStudy) -> None:
     assert low < mean < high and mean == pytest.approx(0.11, abs=0.04)
 
 
+def test_an_axis_of_any_name_has_a_column_of_its_own_in_the_csv(made: MadeStudy) -> None:
+    values = {name: f"the {name}" for name in ("row", "batch", "teacher forcing", "dev cer")}
+    made.row("base", {}, values=values)
+    report = write_report(made.done())
+    (line,) = csv.DictReader(io.StringIO(report.csv.read_text()))
+    assert {name: line[f"axis {name}"] for name in values} == values
+    one = rows_of(made.folder.path)["base"]
+    assert line["row"] == "base" and line["batch"] == one.setup["batch"]
+    assert float(line["dev cer"]) == one.parts["dev"].measures["cer"].mean
+
+
 def test_a_run_that_failed_does_not_count_and_says_why(made: MadeStudy) -> None:
     made.row("base", {})
     failed = {"wrong": 0.9, "state": "failed", "reason": "the disk quota is used up", "epochs": 2}
@@ -108,51 +98,6 @@ def test_a_run_that_failed_does_not_count_and_says_why(made: MadeStudy) -> None:
     row = rows_of(path)["row"]
     assert [seed for seed, _ in row.parts["dev"].measures["cer"].each] == [1]
     assert "Seed 2 failed after 2 epochs: the disk quota is used up." in told(path, "row")
-
-
-def test_a_row_that_goes_on_tells_how_far_it_is_and_is_not_judged(made: MadeStudy) -> None:
-    made.row("base", {})
-    made.row("row", {"state": "running", "epochs": 3}, {"wrong": None})
-    path = made.done()
-    unfinished_line(StudyFolder(path).run("row-seed1").metrics)
-    row = rows_of(path)["row"]
-    assert row.parts["dev"].so_far and row.parts["dev"].measures["cer"].interval is None
-    assert row.parts["dev"].against == {} and row.parts["test"].measures == {}
-    assert told(path, "row").startswith(f"Seed 1 is in epoch 4 of {EPOCHS}. 1 of 2 not begun.")
-    assert "so far" in write_report(path).html.read_text()
-
-
-def test_a_study_of_which_nothing_has_begun_has_a_page(made: MadeStudy) -> None:
-    made.row("base", {"wrong": None})
-    report = write_report(made.done())
-    assert report.findings.states == {"waiting": 1} and report.findings.going_on
-    assert "Not begun." in report.html.read_text()
-
-
-def test_the_remark_says_whether_attention_aligned(made: MadeStudy) -> None:
-    made.row("base", {"aligned_from": 2}, {"aligned_from": 4})
-    made.row("lost", {"aligned_from": None}, {"aligned_from": 3})
-    stopped = {"aligned_from": None, "state": "stopped", "reason": "attention would not align"}
-    made.row("stopped", {**stopped, "epochs": 4})
-    path = made.done()
-    assert told(path, "base").startswith("Attention aligned in epochs 2 and 4.")
-    assert told(path, "lost").startswith(
-        "Attention aligned in 1 of 2 runs in epoch 3; attention never aligned in 1 of 2: "
-        "attention is spread over all frames."
-    )
-    said = "Was stopped after 4 epochs: attention would not align."
-    assert told(path, "stopped") == f"{said} Best at its last epoch, 4."
-
-
-def test_the_remark_says_what_was_survived(made: MadeStudy) -> None:
-    made.row("base", {}, {})
-    path = made.done()
-    first, second = (StudyFolder(path).run(f"base-seed{seed}") for seed in (1, 2))
-    first.memory.write_text('{"update": 3, "most": 4}\n{"update": 5, "most": 2}\n{"upd')
-    second.repairs.write_text('{"remedy": "ctc", "changes": ["loss.ctc_weight=0.3"]}\n')
-    said = told(path, "base")
-    assert "Memory ran out 2 times, and batches were done in parts" in said
-    assert "begun anew in 1 of 2 with ctc" in said
 
 
 def test_a_row_that_is_the_base_shares_its_runs_and_is_not_held_against_it(made: MadeStudy) -> None:
@@ -247,31 +192,6 @@ def test_where_there_is_no_study_the_error_says_what_there_is(tmp_path: Path) ->
     page.touch()
     with pytest.raises(StudyError, match=r"is a page.*studies/seed"):
         find(page)
-
-
-def test_a_watched_report_is_written_when_something_changes_until_all_is_over(
-    made: MadeStudy,
-) -> None:
-    made.row("base", {"state": "running", "epochs": 1})
-    path = made.done()
-    steps: Iterator[str] = iter(["nothing", "epoch", "over"])
-    written: list[Report] = []
-
-    def sleep(seconds: float) -> None:
-        step = next(steps)
-        folder = StudyFolder(path).run("base-seed1")
-        if step == "epoch":
-            folder.append_metrics(folder.read_metrics()[-1] | {"epoch": 2})
-        elif step == "over":
-            assert data_of(written[-1].html.read_text())["refresh"] == 7
-            for file in sorted(folder.path.rglob("*"), reverse=True):
-                file.unlink() if file.is_file() else file.rmdir()
-            folder.path.rmdir()
-            made.run("base-seed1", 1)
-
-    last = watch_report(path, seconds=7, told=written.append, sleep=sleep)
-    assert len(written) == 3
-    assert data_of(last.html.read_text())["refresh"] is None
 
 
 def test_the_command_writes_a_page_and_two_tables(made: MadeStudy) -> None:

@@ -9,11 +9,13 @@ from tiny_study import planned_in, write_study
 from typer.testing import CliRunner
 
 from spelldown.cli import app
+from spelldown.errors import StudyError
 from spelldown.recipe.reading.schema import explanations, schema_text
 from spelldown.recipe.recipe import read_recipe
-from spelldown.study.folder import StudyFolder
+from spelldown.study.folder import Outcome, StudyFolder, write_outcome
 from spelldown.study.plan import plan_study
 from spelldown.study.study import BudgetSettings, RowSettings, StudySettings, read_study
+from spelldown.writing import write_whole
 
 STUDIES = Path(__file__).parent.parent / "recipes" / "studies"
 
@@ -60,6 +62,49 @@ def test_every_key_of_a_study_is_explained_to_editors(settings: Any) -> None:
     assert set(explanations(settings)) == set(settings.model_fields)
 
 
+RANGE = {"low": 8, "high": 24, "whole": True}
+WIDTHS = {"key": "speller.width", "values": [9, 10]}
+
+
+def optuna(**explore: Any) -> dict[str, Any]:
+    return {"explore": {"kind": "optuna", "trials": 2, **explore}}
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ({"seeds": []}, ["seeds: is empty"]),
+        ({"seeds": [1, 2, 1]}, ["seeds: more than once: 1"]),
+        ({"seeds": [-1, 1.5]}, ["seeds.0: should be greater", "seeds.1: should be a whole"]),
+        ({"seeds": "x"}, ["seeds: should be a whole number"]),
+        ({"axes": {"speller.width": []}}, ["axes.speller.width: has no values"]),
+        ({"axes": {"a": WIDTHS, "speller.width": [11]}}, ["varies speller.width, as a does"]),
+        ({"axes": {"speller.width": RANGE}, "rows": {"trial-x": {}}, **optuna()}, ["trial-001"]),
+        (
+            {"axes": {"speller.width": RANGE, "b": [1]}, **optuna(sampler="cma-es")},
+            ["axes.b: cma-es searches ranges alone"],
+        ),
+        ({"axes": {"speller.width": RANGE}, **optuna(sampler="cma-es")}, ["two axes or more"]),
+    ],
+)
+def test_each_mistake_in_seeds_and_axes_is_told_once_with_its_line(
+    tmp_path: Path, page: dict[str, Any], said: list[str]
+) -> None:
+    with pytest.raises(StudyError) as caught:
+        read_study(write_study(tmp_path, tmp_path, **page))
+    assert len(caught.value.problems) == len(said)
+    for told, expected in zip(caught.value.problems, said, strict=True):
+        assert expected in told and "study.yaml:" in told
+
+
+def test_what_only_a_search_forbids_is_right_elsewhere(tmp_path: Path) -> None:
+    alone = {"axes": {"a": WIDTHS, "speller.width": [11]}, "explore": {"kind": "one-at-a-time"}}
+    rows = planned_in(
+        write_study(tmp_path, tmp_path, rows={"trial-x": {}}, **alone), StudyFolder(tmp_path)
+    ).plan.rows
+    assert [row.name for row in rows] == ["trial-x", "a=9", "a=10", "speller.width=11"]
+
+
 def test_a_dry_run_shows_rows_and_differences_and_leaves_nothing(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +119,29 @@ def test_a_dry_run_shows_rows_and_differences_and_leaves_nothing(
     said = CliRunner().invoke(app, ["study", str(page), "--dry-run", "--no-measure"])
     assert "speller.width=16\n  asks for the same as base, and shares its runs\n" in said.stdout
     assert "3 rows, 2 runs, 2 to do" in said.stdout
+    page = write_study(tmp_path, corpus, rows={"one": {}}, shared={"training.epochs": 1})
+    said = CliRunner().invoke(app, ["study", str(page), "--dry-run", "--no-measure", "--resume"])
+    assert "1 epoch\n" in said.stdout and "1 row, 1 run, 1 to do" in said.stdout
+
+
+def test_finished_runs_that_are_no_longer_asked_for_are_not_left_out_in_silence(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, folder = write_study(tmp_path, corpus), StudyFolder("studies/study")
+    planned = planned_in(page, folder, "optimizer.rate=0.5", "budget.epochs=1")
+    folder.write_plan(planned.plan)
+    for name, identity in planned.plan.identities.items():
+        write_outcome(folder.rows / name, Outcome(name, 1, identity, "finished"))
+
+    def told(*words: str) -> str:
+        command = ["study", str(page), *words, "--dry-run", "--no-measure", "--resume"]
+        return CliRunner().invoke(app, command).stdout
+
+    assert "no longer" not in told("optimizer.rate=0.5", "budget.epochs=1")
+    said = " ".join(told().split())
+    assert "2 finished runs are no longer asked for" in said
+    assert "last time: optimizer.rate=0.5 budget.epochs=1; now: nothing" in said
 
 
 def test_the_resolved_study_reads_back_the_same(tmp_path: Path) -> None:
@@ -83,3 +151,20 @@ def test_the_resolved_study_reads_back_the_same(tmp_path: Path) -> None:
     resolved.write_text(settings.as_yaml())
     assert read_study(resolved).settings == settings
     assert set(yaml.safe_load(settings.as_yaml())) == set(StudySettings.model_fields)
+
+
+def test_the_study_in_a_folder_makes_the_same_runs_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pages").mkdir()
+    rows = {"own": {"recipe": "tiny.yaml", "changes": {"speller.width": 9}}, "wide": {}}
+    page = write_study(tmp_path / "pages", tmp_path, rows=rows)
+    monkeypatch.chdir(tmp_path)
+    folder = StudyFolder("studies/study")
+    typed = ("optimizer.rate=0.5", "budget.epochs=3")
+    write_whole(
+        folder.settings, read_study(page.relative_to(tmp_path), typed).resolved(folder.path)
+    )
+    assert "# Laid over its recipes besides: optimizer.rate=0.5\n" in folder.settings.read_text()
+    again = planned_in(folder.settings, folder, "optimizer.rate=0.5")
+    assert again.plan.identities == planned_in(page, folder, *typed).plan.identities

@@ -1,13 +1,12 @@
-"""One run of a study from start to scores, and the processes of this machine that runs are."""
+"""One run of a study from start to scores, and the whole by its command."""
 
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,6 @@ from spelldown.study.running.single import (
     told_of,
     trained_seconds,
 )
-from spelldown.study.where.local import LocalPlace, LocalSettings, said_of
-from spelldown.study.where.place import Ended, Job
 from spelldown.training.run.checkpoint import load_state
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import PlainLines
@@ -222,65 +219,6 @@ def test_how_a_run_ended_is_told_in_the_studys_words(tmp_path: Path) -> None:
     assert told("interrupted", limited=True)[0] == "finished"
     unaligned = "attention would not align: ended after 1 of 2 epochs"
     assert told("unaligned") == ("stopped", unaligned)
-
-
-# --- processes of this machine
-
-
-@pytest.fixture
-def place() -> Iterator[LocalPlace]:
-    with LocalPlace(LocalSettings(side_by_side=2, threads=3), 9) as place:
-        place.gpus = ()
-        yield place
-
-
-def job(tmp_path: Path, script: str, **about: Any) -> Job:
-    return Job("run", ("sh", "-c", script), tmp_path, tmp_path / "rows" / "run.log", **about)
-
-
-def wait(handle: Any) -> Ended:
-    while (ended := handle.poll()) is None:
-        time.sleep(0.01)
-    assert isinstance(ended, Ended)
-    return ended
-
-
-def test_a_process_has_its_threads_its_log_and_its_status(
-    place: LocalPlace, tmp_path: Path
-) -> None:
-    script = "echo said $OMP_NUM_THREADS $EXTRA in $PWD; exit 3"
-    ended = wait(place.submit(job(tmp_path, script, environment={"EXTRA": "more"})))
-    assert ended == Ended(3, "its process ended with status 3")
-    assert wait(place.submit(job(tmp_path, "echo $OMP_NUM_THREADS", threads=1))) == Ended(0)
-    said = (tmp_path / "rows" / "run.log").read_text().splitlines()
-    assert said == [f"said 3 more in {tmp_path}", "1"]
-
-
-def test_there_is_room_again_when_a_process_has_ended(place: LocalPlace, tmp_path: Path) -> None:
-    handles = [place.submit(job(tmp_path, "cat")) for _ in range(2)]
-    assert place.room() == 0
-    handles[0].stop()
-    assert wait(handles[0]) == Ended(-15, "its process was killed by SIGTERM")
-    assert place.room() == 1
-    handles[1].kill()
-    assert "SIGKILL; it may have been for want of memory" in wait(handles[1]).reason
-    assert said_of(-11) == "its process was killed by SIGSEGV"
-
-
-def test_gpus_take_a_run_each(place: LocalPlace, tmp_path: Path) -> None:
-    place.gpus = ("0", "GPU-b")
-    for _ in range(2):
-        place.submit(job(tmp_path, "echo $CUDA_VISIBLE_DEVICES; cat"))
-    log = tmp_path / "rows" / "run.log"
-    while len(log.read_text().splitlines()) < 2:
-        time.sleep(0.01)
-    assert sorted(log.read_text().splitlines()) == ["0", "GPU-b"]
-
-
-def test_nothing_runs_any_more_when_the_place_is_left(tmp_path: Path) -> None:
-    with LocalPlace(LocalSettings(side_by_side=1), 1) as place:
-        handle = place.submit(job(tmp_path, "cat"))
-    assert handle.process.returncode == -signal.SIGKILL
 
 
 # --- the whole, by the command

@@ -13,7 +13,8 @@ from spelldown.errors import RunError, StudyError
 from spelldown.recipe.recipe import read_recipe
 from spelldown.study.folder import Outcome, StudyFolder, read_outcome, write_outcome
 from spelldown.study.running import runner as running
-from spelldown.study.running.runner import Runner, alone, hold_new
+from spelldown.study.running.claim import alone, hold_new
+from spelldown.study.running.runner import Runner
 from spelldown.study.running.view import View, show_table
 from spelldown.study.where.place import Ended, Job
 from spelldown.terminal import console

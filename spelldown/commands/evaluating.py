@@ -53,6 +53,8 @@ def evaluate(
     words = overrides or []
     runs = [run, *(Path(word) for word in words if _is_run(word))]
     changes = (*searching.overrides, *(word for word in words if not _is_run(word)))
+    if compare is not None:
+        _hold_to_the_page(searching, changes)
     if compare is not None or len(runs) > 1:
         if by or page is not None or out is not None:
             raise typer.BadParameter(
@@ -61,6 +63,16 @@ def evaluate(
         _compare(runs, changes, split, json_, compare, searching.tuned)
         return
     _evaluate(run, changes, split, by or [], json_, page, out, searching.tuned)
+
+
+def _hold_to_the_page(searching: Searching, changes: tuple[str, ...]) -> None:
+    """BadParameter for what would change a row that does not say so."""
+    said = [change for change in changes if change.startswith("search.")]
+    if said or not searching.tuned:
+        named = ", ".join([*said, *([] if searching.tuned else ["--untuned"])])
+        raise typer.BadParameter(
+            f"{named}: the page alone says how each row searches; write it there"
+        )
 
 
 def _is_run(word: str) -> bool:
@@ -111,7 +123,7 @@ def _compare(
     from spelldown.recipe.using.comparison import compare, notes_on_tuned, read_searches
 
     err = console(stderr=True)
-    # The rows of a page say everything; they are laid over what the recipe says, not over others.
+    # The rows of a page say everything, laid over the recipe: search.yaml is for the tuned ones.
     runs = [load_run(path, changes, tuned=tuned and page is None) for path in paths]
     searches = None if page is None else read_searches(page, runs)
     notes = () if page is None else notes_on_tuned(page, runs)

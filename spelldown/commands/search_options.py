@@ -16,6 +16,13 @@ from typing import Annotated, Any
 import typer
 
 PANEL = "How to search (else as the run's search.yaml says, or its recipe)"
+FROM_RECIPE = "The search to begin from (else the recipe's; beam where that is greedy)"
+OFF = {
+    "lm-weight": ("lm", "lm=null"),
+    "rescore-weight": ("rescore-lm", "rescore_lm=null"),
+    "ilm-weight": ("ilm", "ilm=none"),
+}
+"""What a weight of 0 means, unless the option before it is given too: without what it weighs."""
 
 
 class SearchName(StrEnum):
@@ -24,6 +31,14 @@ class SearchName(StrEnum):
     greedy = "greedy"
     random = "random"
     beam = "beam"
+
+
+class InternalName(StrEnum):
+    """The contexts of the internal language model; the values of `search.ilm`."""
+
+    none = "none"
+    zero = "zero"
+    mean = "mean"
 
 
 @dataclass(frozen=True)
@@ -40,16 +55,30 @@ class Choice:
 BEAM, RANDOM = SearchName.beam, SearchName.random
 CHOICES: Mapping[str, Choice] = {
     "search": Choice(
-        "kind", SearchName, "greedy: the likeliest letter; beam: the best of several."
+        "kind",
+        SearchName,
+        "greedy: the likeliest letter; random: the best of some drawn by chance; beam: of several "
+        "followed at once.",
     ),
     "beam": Choice("beam", int, "Hypotheses followed at once.", BEAM),
     "nbest": Choice("nbest", int, "Hypotheses given of each utterance.", BEAM),
     "ctc": Choice("ctc_weight", float, "The CTC head's share of the score.", BEAM, "WEIGHT"),
-    "lm": Choice("lm", Path, "A language model that joins in at every letter.", BEAM, "DIR"),
+    "lm": Choice(
+        "lm",
+        Path,
+        "A language model that joins in at every letter: its folder, or an ARPA file.",
+        BEAM,
+        "PATH",
+    ),
     "lm-weight": Choice("lm_weight", float, "How much it counts.", BEAM, "WEIGHT"),
-    "rescore-lm": Choice("rescore_lm", Path, "One that ranks the n-best anew.", BEAM, "DIR"),
+    "rescore-lm": Choice("rescore_lm", Path, "One that ranks the n-best anew.", BEAM, "PATH"),
     "rescore-weight": Choice("rescore_weight", float, "How much it counts.", BEAM, "WEIGHT"),
-    "ilm": Choice("ilm", str, "Take off what the speller knows of the language: zero, mean.", BEAM),
+    "ilm": Choice(
+        "ilm",
+        InternalName,
+        "Take off what the speller knows of the language, asked with this context.",
+        BEAM,
+    ),
     "ilm-weight": Choice("ilm_weight", float, "How much of it.", BEAM, "WEIGHT"),
     "length-bonus": Choice("length_bonus", float, "Added for every letter.", BEAM, "NUMBER"),
     "draws": Choice("draws", int, "Transcriptions drawn of each utterance.", RANDOM),
@@ -67,16 +96,24 @@ class Searching:
 
 def with_search_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command that has these options too, and is given them as `searching`, a Searching."""
+    return _with_options(command, PANEL, untuned=True)
 
+
+def with_options_of_a_search_to_tune(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that begins from the recipe's search: without --untuned."""
+    return _with_options(command, FROM_RECIPE, untuned=False)
+
+
+def _with_options(command: Callable[..., None], panel: str, untuned: bool) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*words: Any, **given: Any) -> None:
         named = {name: given.pop(_variable(name)) for name in CHOICES}
-        tuned = not given.pop("untuned")
+        tuned = untuned and not given.pop("untuned")
         command(*words, **given, searching=Searching(tuple(_overrides(named)), tuned))
 
     signature = inspect.signature(command)
     own = [one for one in signature.parameters.values() if one.name != "searching"]
-    parameters = [*own, *_parameters()]
+    parameters = [*own, *_parameters(panel), *([_untuned(panel)] if untuned else [])]
     wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
     return wrapped
@@ -86,21 +123,23 @@ def _variable(name: str) -> str:
     return f"search_{name.replace('-', '_')}"
 
 
-def _parameters() -> Iterator[Parameter]:
+def _parameters(panel: str) -> Iterator[Parameter]:
     for name, choice in CHOICES.items():
         option = typer.Option(
-            f"--{name}", help=choice.help, metavar=choice.metavar, rich_help_panel=PANEL
+            f"--{name}", help=choice.help, metavar=choice.metavar, rich_help_panel=panel
         )
         annotation: Any = Annotated[choice.type | None, option]
         yield Parameter(
             _variable(name), Parameter.KEYWORD_ONLY, default=None, annotation=annotation
         )
-    untuned = typer.Option(
-        "--untuned", help="As the recipe says: RUN/search.yaml counts not.", rich_help_panel=PANEL
+
+
+def _untuned(panel: str) -> Parameter:
+    option = typer.Option(
+        "--untuned", help="As the recipe says: RUN/search.yaml counts not.", rich_help_panel=panel
     )
-    yield Parameter(
-        "untuned", Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, untuned]
-    )
+    annotation: Any = Annotated[bool, option]
+    return Parameter("untuned", Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
 
 
 def _overrides(given: Mapping[str, Any]) -> Iterator[str]:
@@ -122,6 +161,8 @@ def _overrides(given: Mapping[str, Any]) -> Iterator[str]:
     for name, value in asked.items():
         text = value if isinstance(value, int | float) else _quoted(value)
         yield f"search.{CHOICES[name].key}={text}"
+        if value == 0 and name in OFF and OFF[name][0] not in asked:
+            yield f"search.{OFF[name][1]}"
 
 
 def _quoted(value: object) -> str:

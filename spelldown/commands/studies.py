@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spelldown.study.report.report import Report
     from spelldown.study.running.estimates import Sizes
     from spelldown.study.study import Study
+    from spelldown.study.where.local import LocalPlace
     from spelldown.study.where.place import Place
 
 DIFFERENCES = 12  # of a row that are listed; the rest are counted
@@ -91,8 +92,6 @@ def study(
     if file is None:
         print(schema_text(StudySettings, "spelldown study"), end="")
         return
-    if resume and dry_run:
-        raise typer.BadParameter("--dry-run shows what is missing of a begun study as it is")
     asked = list(overrides or ())
     if side_by_side is not None:
         asked.append(f"local.side_by_side={side_by_side}")
@@ -140,8 +139,10 @@ def _run(
     read: "Study", folder: "StudyFolder", on: PlaceName, resume: bool, only: list[str]
 ) -> None:
     from spelldown.study.axes import OptunaSettings
+    from spelldown.study.folder import counted
     from spelldown.study.plan import plan_study
-    from spelldown.study.running.runner import Runner, alone, hold_new
+    from spelldown.study.running.claim import alone, hold_new, left_out
+    from spelldown.study.running.runner import Runner
     from spelldown.study.running.view import View, show_table
     from spelldown.study.trials import Trials
     from spelldown.writing import write_whole
@@ -154,18 +155,21 @@ def _run(
         searched = isinstance(read.settings.explore, OptunaSettings)
         further = Trials(planned, folder) if searched else None
         _hold_rows(only, planned)
-        write_whole(folder.settings, read.settings.as_yaml())
+        if told := left_out(folder, planned.plan):
+            view.message(told)
+        write_whole(folder.settings, read.resolved(folder.path))
         runner = Runner(planned, folder, view, further, frozenset(only))
         runner.prepare()
         view.message(f"{folder}: {view.summary(runner)}")
-        done = runner.run(_place(on, read, len(runner.asked()), folder.path))
+        done = runner.run(_place(on, planned, runner.side_by_side(), folder.path))
     failed = [name for name in planned.plan.runs if runner.outcomes[name].state == "failed"]
     if not done:
         err.print(f"interrupted; to go on: {_again()}")
         raise typer.Exit(INTERRUPTED)
     if failed:
         err.print(
-            f"{len(failed)} of {len(planned.plan.runs)} runs failed: {', '.join(failed)}. Why, "
+            f"{len(failed)} of {counted(len(planned.plan.runs), 'run')} failed: "
+            f"{', '.join(failed)}. Why, "
             f"stands in outcome.json and output.log of each in {folder.rows}. To try them again: "
             f"{_again()}",
             style="red",
@@ -202,26 +206,42 @@ def _again() -> str:
     return shlex.join(["spelldown", *words, "--resume"])
 
 
-def _place(on: PlaceName, read: "Study", runs: int, folder: Path) -> "Place":
+def _place(on: PlaceName, planned: "Planned", runs: int, folder: Path) -> "Place":
+    """The place for so many runs at a time at the most."""
+    settings = planned.study.settings
     if on == PlaceName.ray:
         from spelldown.study.where.ray import RayPlace
 
-        return RayPlace(read.settings.ray, runs)
+        return RayPlace(settings.ray, runs)
     if on == PlaceName.slurm:
         from spelldown.study.where.slurm import SlurmPlace
 
-        return SlurmPlace(read.settings.slurm, runs, folder)
-    from spelldown.study.where.local import LocalPlace
+        return SlurmPlace(settings.slurm, runs, folder)
+    return here(planned, runs)
 
-    return LocalPlace(read.settings.local, runs)
+
+def here(planned: "Planned", runs: int) -> "LocalPlace":
+    """This machine, shared by what the recipes say that they need."""
+    from spelldown.study.where.local import LocalPlace
+    from spelldown.training.guard.limit import bytes_of
+
+    recipes = planned.recipes.values() or ([planned.base] if planned.base else [])
+    stated = [recipe.training for recipe in recipes]
+    threads = max((training.threads or 1 for training in stated), default=1)
+    most = max((bytes_of(training.memory) for training in stated if training.memory), default=0)
+    return LocalPlace(planned.study.settings.local, runs, threads, most / 2**30)
 
 
 def _show(read: "Study", folder: "StudyFolder", measure: bool) -> None:
     """What a study would do: its rows, how they differ, what they take."""
+    from spelldown.study.axes import OptunaSettings
     from spelldown.study.plan import plan_study
+    from spelldown.study.running.claim import left_out
     from spelldown.study.running.estimates import Sizes, sizes_of
+    from spelldown.study.trials import hold_installed
 
     out, err = console(), console(stderr=True)
+    hold_installed(read.settings.explore)
     planned = plan_study(read, folder)
     known = folder.known()
     sizes: Mapping[str, Sizes] = {}
@@ -242,7 +262,10 @@ def _show(read: "Study", folder: "StudyFolder", measure: bool) -> None:
         seeds = ", ".join(map(str, row.runs))
         told = f"  seeds {seeds}" + (f"; {over} of {len(runs)} done already" if over else "")
         out.print(told + _sized(sizes.get(runs[0]), planned.recipes[runs[0]].training.epochs))
-    _show_total(out, planned, known, sizes, read)
+    _show_total(out, planned, known, sizes)
+    searched = isinstance(read.settings.explore, OptunaSettings)  # its trials are not planned here
+    if not searched and (told := left_out(folder, planned.plan)):
+        out.print(told)
 
 
 def _show_row(out: Console, row: "Row") -> None:
@@ -263,19 +286,21 @@ def _short(value: Any) -> str:
 
 
 def _sized(sizes: "Sizes | None", epochs: int) -> str:
+    from spelldown.study.folder import counted
     from spelldown.training.run.tracking import duration
 
+    length = counted(epochs, "epoch")
     if sizes is None:
-        return f"; {epochs} epochs"
+        return f"; {length}"
     if sizes.problem:
-        return f"; {epochs} epochs; cannot be measured: {sizes.problem}"
+        return f"; {length}; cannot be measured: {sizes.problem}"
     told = [
         f"{sizes.weights:,} weights",
         f"{(sizes.memory or 0) / 2**30:.1f} GiB",
-        f"{epochs} epochs",
+        length,
     ]
     if sizes.seconds is not None:
-        told.append(f"at most about {duration(sizes.seconds)} each (validation comes on top)")
+        told.append(f"about {duration(sizes.seconds)} each, validations included")
     return "; " + ", ".join(told)
 
 
@@ -284,21 +309,28 @@ def _show_total(
     planned: "Planned",
     known: "Mapping[str, Outcome]",
     sizes: "Mapping[str, Sizes]",
-    read: "Study",
 ) -> None:
     """How many runs there are, and what all that is missing takes."""
-    from spelldown.study.where.local import LocalPlace
+    from spelldown.study.folder import counted
+    from spelldown.study.running.estimates import trials_left
     from spelldown.training.run.tracking import duration
 
     runs = [name for name in planned.plan.runs if not (name in known and known[name].over)]
-    out.print(f"\n{len(planned.plan.rows)} rows, {len(planned.plan.runs)} runs, {len(runs)} to do")
-    seconds = [sizes[name].seconds for name in runs if name in sizes]
-    if not runs or not sizes or None in seconds:
+    rows, every = counted(len(planned.plan.rows), "row"), counted(len(planned.plan.runs), "run")
+    out.print(f"\n{rows}, {every}, {len(runs)} to do")
+    trials = trials_left(planned, known)
+    if trials:
+        out.print(f"and {counted(trials, 'run')} of trials that Optuna thinks of")
+    each = {name: one.seconds for name, one in sizes.items()}
+    if not (runs or trials) or not each or None in each.values():
         return
     minutes = planned.plan.minutes
-    total = sum(min(s or 0, 60 * minutes if minutes else float("inf")) for s in seconds)
-    lanes = LocalPlace(read.settings.local, len(runs)).lanes
-    told = f"at most about {duration(total)} of training one after the other"
+    limit = 60 * minutes if minutes else float("inf")
+    takes = {name: min(seconds or 0.0, limit) for name, seconds in each.items()}
+    mean = sum(takes.values()) / len(takes)  # of trials nobody knows yet what they change
+    total = sum(takes[name] for name in runs) + trials * mean
+    lanes = here(planned, len(runs) + trials).lanes
+    told = f"about {duration(total)} one after the other, where nothing else runs"
     if lanes > 1:
         told += f"; on this machine, {lanes} would run side by side"
     out.print(told)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spelldown.commands.options import Json, RunPath
-from spelldown.commands.search_options import Searching, with_search_options
+from spelldown.commands.search_options import Searching, with_options_of_a_search_to_tune
 from spelldown.terminal import console, described, tracked
 
 if TYPE_CHECKING:
     from spelldown.recipe.run import Run
-    from spelldown.recipe.using.tuning import Searched, Tuned
+    from spelldown.recipe.using.trials import Searched
+    from spelldown.recipe.using.tuning import Tuned
 
 
 END = 0.05  # share of a range that counts as its end
@@ -27,7 +28,7 @@ class JudgeName(StrEnum):
     distance = "distance"
 
 
-@with_search_options
+@with_options_of_a_search_to_tune
 def tune(
     run: RunPath,
     overrides: Annotated[
@@ -61,16 +62,15 @@ def tune(
     run, and is how `evaluate` and `transcribe` search from then on.
     """
     from spelldown.recipe.run import load_run
-    from spelldown.recipe.using.tuning import Asked, weights_to_tune
+    from spelldown.recipe.using.trials import weights_to_tune
+    from spelldown.recipe.using.tuning import Asked
     from spelldown.recipe.using.tuning import tune as tuned
 
-    if not searching.tuned:
-        raise typer.BadParameter("--untuned: tuning begins from the recipe's search in any case")
     ranges = _ranges(weights or [])
     err = console(stderr=True)
     changes = tuple(overrides or ())
     loaded = load_run(run, changes, tuned=False)
-    search = _search(loaded, run, (*changes, *searching.overrides))
+    search = _search(loaded, run, (*searching.overrides, *changes))
     has_ctc = loaded.transcriber.recognizer.ctc is not None
     tuning = weights_to_tune(search, has_ctc, ranges)
     asked = Asked(search, tuning, judge.value, trials, points, seed)

@@ -101,6 +101,24 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
 
     Raises DataError for a part that is not there or cannot be paired at all.
     """
+    names = partitions_of(settings, part)
+    if isinstance(settings, ArraysSettings):
+        named = speaker_in if settings.speaker == "prefix" else nobody
+        parts = [read_arrays(settings.root, name, settings.pairing, named) for name in names]
+    else:
+        parts = [read_manifest(settings.root, name) for name in names]
+    if _share_a_name(parts):
+        parts = [_named_apart(found) for found in parts]
+    return Part(
+        part,
+        CutSet.from_cuts([cut for found in parts for cut in found.cuts]),
+        tuple(problem for found in parts for problem in found.problems),
+    )
+
+
+def partitions_of(settings: ArraysSettings | CutsSettings, part: str) -> list[str]:
+    """The partitions of the corpus that a part is joined from. DataError for one that is not
+    there, which names those that are."""
     names = [name.strip() for name in part.split("+")]
     if not all(names) or len(set(names)) < len(names):
         raise DataError(f"part {part!r}: names of parts joined by +, each once, expected")
@@ -118,18 +136,7 @@ def read_part(settings: ArraysSettings | CutsSettings, part: str) -> Part:
                 f"no part {name!r} in {settings.root}; "
                 f"there {'are' if len(have) > 1 else 'is'} {', '.join(have) or 'none'}{hint}"
             )
-    if isinstance(settings, ArraysSettings):
-        named = speaker_in if settings.speaker == "prefix" else nobody
-        parts = [read_arrays(settings.root, name, settings.pairing, named) for name in names]
-    else:
-        parts = [read_manifest(settings.root, name) for name in names]
-    if _share_a_name(parts):
-        parts = [_named_apart(found) for found in parts]
-    return Part(
-        part,
-        CutSet.from_cuts([cut for found in parts for cut in found.cuts]),
-        tuple(problem for found in parts for problem in found.problems),
-    )
+    return names
 
 
 def read_added(settings: ArraysSettings | CutsSettings, own: Part) -> list[Part]:

@@ -1,9 +1,9 @@
-"""What an epoch of a recipe takes on this machine, from one measured update."""
+"""What an epoch of a recipe takes on this machine, from measured updates."""
 
 import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from spelldown.data.batching import Batch, Batches
-from spelldown.data.frontend import FRAMES_PER_SECOND, Frontend
+from spelldown.data.frontend import FRAMES_PER_SECOND, SECONDS_PER_FRAME, Frontend
 from spelldown.data.vocabulary import EOS, SOS
-from spelldown.model.precision import resolve_precision
+from spelldown.model.precision import autocast, resolve_precision
 from spelldown.model.recognizer import Recognizer
 from spelldown.recipe.parts import Parts
 from spelldown.recipe.recipe import Recipe
+from spelldown.search.search import greedy
 from spelldown.training.guard.budget import largest_budget
 from spelldown.training.guard.failing import give_back
 from spelldown.training.guard.fits import Doing
@@ -37,17 +38,21 @@ from spelldown.writing import write_whole
 
 AVAILABLE = 0.8  # of the memory that is free, for whoever needs some meanwhile
 SECONDS, LETTERS = 12, 180  # of a long utterance, where no corpus tells
+BATCHES, ENOUGH = 200, 5.0  # of an epoch that are measured at the most, or their seconds
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One update of the largest batch that the recipe makes, measured, and what follows from it.
+    """An update of the largest batch that the recipe makes, and others of an epoch, measured.
 
     utterances, frames, symbols: of that batch, each utterance as long as the longest
-    seconds:       for the update, forward and backward
+    seconds:       for the update, forward and backward; here and below as on a machine that nobody
+                   else uses
     memory:        bytes that the process held at its highest (on a GPU: of its memory)
     epoch_seconds: training for an epoch, validation not included; None where the corpus is not
                    there to tell how much an epoch is
+    validation_seconds: of the validation after it, where every utterance is spelled to the search's
+                   limit as by a recognizer that knows nothing; None where it was not asked for
     """
 
     utterances: int
@@ -59,10 +64,14 @@ class Estimate:
     precision: str
     epoch_seconds: float | None
     epoch_batches: int | None
+    validation_seconds: float | None = None
 
 
-def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> Estimate:
-    """Measures an update on synthetic frames of the recipe's size.
+def estimate(
+    recipe: Recipe, recognizer: Recognizer, train: Batches | None, dev: Batches | None = None
+) -> Estimate:
+    """Measures updates on synthetic frames of the recipe's sizes, and validation where `dev` is
+    given.
 
     The recognizer is trained by it, and must not be used afterwards. `train` are the corpus's
     batches, which tell the longest utterance; None where it is not there.
@@ -78,17 +87,16 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
     if budget == "auto":
         shapes = [(frames, symbols)] if train is None else train.shapes()
         budget = frame_budget(recipe, recognizer, shapes)
-        if train is not None:
-            train.hold_to(budget)
+        for batches in (train, dev):
+            if batches is not None:
+                batches.hold_to(budget)
     utterances = min(recipe.batching.utterances, max(1, budget // frames))
     update = _Measured(recipe, recognizer, device)
     update.run(min(utterances, 2), frames // 4 + 1, symbols // 4 + 3)  # libraries warm up
     forget_peak(device)
-    seconds = update.run(utterances, frames, symbols)
-    share = None
-    if train is not None:
-        padded = train.hours_in(1) * 3600 * FRAMES_PER_SECOND / (1 - train.padding_share(1))
-        share = padded / (utterances * frames)
+    seconds = update.warm(utterances, frames, symbols)
+    epoch = None if train is None else _epoch_seconds(update, train, recipe.training.epochs)
+    validation = None if dev is None else _validation_seconds(recipe, recognizer, dev, device)
     return Estimate(
         utterances,
         frames,
@@ -97,9 +105,59 @@ def estimate(recipe: Recipe, recognizer: Recognizer, train: Batches | None) -> E
         _peak(device),
         str(device),
         resolve_precision(recipe.training.precision, device),
-        None if share is None else share * seconds,
+        epoch,
         None if train is None else train.count(1),
+        validation,
     )
+
+
+def _epoch_seconds(update: "_Measured", train: Batches, epochs: int) -> float:
+    """Seconds that the updates of an epoch take: of some of its batches, as many as can be measured
+    in a moment. The first and the last epoch count alike: what they hear may move evenly."""
+
+    def seconds(batch: Batch) -> float:
+        assert batch.symbols is not None
+        return update.warm(len(batch.ids), batch.frames.shape[1], batch.symbols.shape[1])
+
+    return _mean_seconds(train, seconds) * (train.count(1) + train.count(epochs)) / 2
+
+
+def _validation_seconds(
+    recipe: Recipe, recognizer: Recognizer, dev: Batches, device: torch.device
+) -> float:
+    """Seconds of a validation, of some of its batches."""
+    precision = resolve_precision(recipe.training.precision, device)
+    each = recognizer.listener.reduction * SECONDS_PER_FRAME
+    recognizer.eval()
+
+    def seconds(batch: Batch) -> float:
+        there, began = batch.to(device), _clock(device)
+        with torch.inference_mode(), autocast(device, precision):
+            memory = recognizer.listen(there.frames, there.lengths)
+            greedy(recognizer, memory, recipe.search, seconds_per_frame=each, keep_weights=True)
+        return _clock(device) - began
+
+    return _mean_seconds(dev, seconds) * dev.count(1)
+
+
+def _mean_seconds(batches: Batches, seconds: Callable[[Batch], float]) -> float:
+    """Seconds of a batch, the mean over some of an epoch's, drawn by chance."""
+    plan = batches.plan(1)
+    told: list[float] = []
+    for place in torch.randperm(len(plan), generator=torch.Generator().manual_seed(0)).tolist():
+        told.append(seconds(Batch.of([batches.example(index, 1) for index in plan[place]])))
+        if len(told) == BATCHES or sum(told) > ENOUGH:
+            break
+    return sum(told) / len(told)
+
+
+def _clock(device: torch.device) -> float:
+    """Seconds since some moment; without a GPU those of this thread, so that time which others have
+    of the machine does not count."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.thread_time()
 
 
 def frame_budget(recipe: Recipe, recognizer: Recognizer, shapes: Sequence[tuple[int, int]]) -> int:
@@ -197,6 +255,11 @@ class _Measured:
         )
         self.batches = recipe.optimizer.accumulate
 
+    def warm(self, utterances: int, frames: int, symbols: int) -> float:
+        """Seconds that one batch of an update takes when there was one of its shape before, for
+        which libraries prepare themselves."""
+        return min(self.run(utterances, frames, symbols) for _ in range(2))
+
     def run(self, utterances: int, frames: int, symbols: int) -> float:
         """Seconds that one batch of an update takes."""
         text = torch.randint(EOS + 1, self.vocabulary, (utterances, symbols))
@@ -209,11 +272,9 @@ class _Measured:
             symbol_lengths=torch.full((utterances,), symbols),
             texts=None,
         )
-        began = time.perf_counter()
+        began = _clock(self.device)
         self.updater.update([batch] * self.batches, self.manner)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return (time.perf_counter() - began) / self.batches
+        return (_clock(self.device) - began) / self.batches
 
 
 def _peak(device: torch.device) -> int:

@@ -1,6 +1,7 @@
 """From a recipe to ready parts: the one room where data, model, search and training meet."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -152,11 +153,7 @@ def build_batches(
     Raises DataError for added corpora of which no epoch would hear anything.
     """
     frontend, augment = Frontend(recipe.frontend), _augment(recipe) if training else None
-    mixed = [
-        Added(more.name, more.cuts, _share(settings, recipe.training.epochs))
-        for more, settings in zip(added, recipe.data.also, strict=bool(added))
-    ]
-    _hold_heard(mixed, recipe.training.epochs)
+    mixed = _mixed(recipe, [(more.name, more.cuts) for more in added])
     pinned = torch.cuda.is_available() and recipe.training.device != "cpu"
     return Batches(
         part.cuts,
@@ -170,6 +167,27 @@ def build_batches(
         cached,
         pinned,
     )
+
+
+def lasting(recipe: Recipe, train: Batches) -> Batches:
+    """The training batches of a recipe, of those of one that has other training.epochs: by them the
+    shares of added corpora go. Nothing is read anew."""
+    found = copy(train)
+    found.added = tuple(_mixed(recipe, [(one.name, one.cuts) for one in train.added]))
+    if found.settings.frames != "auto":
+        found.hold_to(found.settings.frames)  # it forgets the batches that it has planned
+    return found
+
+
+def _mixed(recipe: Recipe, added: Sequence[tuple[str, CutSet]]) -> list[Added]:
+    """Added corpora, with the share of each that an epoch has."""
+    epochs = recipe.training.epochs
+    mixed = [
+        Added(name, cuts, _share(settings, epochs))
+        for (name, cuts), settings in zip(added, recipe.data.also, strict=bool(added))
+    ]
+    _hold_heard(mixed, epochs)
+    return mixed
 
 
 def _share(added: AddedSettings, epochs: int) -> Fading:

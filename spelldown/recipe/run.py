@@ -23,7 +23,12 @@ from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, r
 from spelldown.recipe.reading.page import read_page
 from spelldown.recipe.recipe import ROOT, Recipe, read_recipe
 from spelldown.recipe.repairing import repair, settle
-from spelldown.recipe.using.ready import make_ready, notes_on_models, notes_on_search
+from spelldown.recipe.using.ready import (
+    make_ready,
+    notes_on_models,
+    notes_on_search,
+    notes_on_weights,
+)
 from spelldown.recipe.using.trained_on import write_trained_on
 from spelldown.search.transcribing.transcriber import Transcriber
 from spelldown.training.parallel.ranks import Ranks
@@ -294,7 +299,10 @@ def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -
             raise
         summary = f"{error.summary} ({folder.search} asks for it; --untuned passes that over)"
         raise LanguageModelError(summary, error.problems) from None
-    notes = notes_on_search(folder, epoch, recipe.search) if tuned else ()
+    if tuned and folder.search.is_file():
+        notes = notes_on_search(folder, epoch, recipe.search)
+    else:
+        notes = notes_on_weights(recipe.search)
     return replace(run, notes=(*notes, *notes_on_models(run)))
 
 

@@ -32,6 +32,7 @@ from pydantic import Field, model_validator
 from spelldown.settings import Settings
 
 DRAWS_TRIED = 100  # for each row that is drawn and there already
+TRIAL = "trial-"  # what the names of rows begin with that Optuna thinks of
 
 
 class Axis(Settings):
@@ -124,6 +125,13 @@ ExploreSettings = Annotated[
     GridSettings | OneAtATimeSettings | ListSettings | RandomSettings | OptunaSettings,
     Field(discriminator="kind"),
 ]
+
+
+def key_of(name: str, axis: AxisSettings) -> str | None:
+    """The place that an axis varies; None where each value is a group of changes."""
+    if isinstance(axis, list):
+        return name
+    return axis.key or (None if isinstance(axis.values, dict) else name)
 
 
 @dataclass(frozen=True)

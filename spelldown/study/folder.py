@@ -116,6 +116,7 @@ class Plan:
     parts:      on which every run is scored
     identities: of each run, by its name
     minutes:    that each run may train; None for no limit
+    typed:      changes that were laid over the study's page on the command line, `key=value`
     """
 
     name: str
@@ -125,6 +126,7 @@ class Plan:
     identities: Mapping[str, str]
     title: str = ""
     minutes: float | None = None
+    typed: tuple[str, ...] = ()
 
     @property
     def runs(self) -> dict[str, int]:
@@ -166,7 +168,8 @@ class StudyFolder:
             runs = {int(seed): run for seed, run in row.pop("runs").items()}
             rows.append(Row(**row, runs=runs))
         parts = tuple(found.pop("parts"))
-        return Plan(rows=tuple(rows), parts=parts, **found)
+        typed = tuple(found.pop("typed", ()))
+        return Plan(rows=tuple(rows), parts=parts, typed=typed, **found)
 
     def write_plan(self, plan: Plan) -> None:
         """Writes plan.json."""
@@ -229,6 +232,11 @@ def _utterance(found: Mapping[str, Any]) -> Utterance:
 def folder_name(text: str) -> str:
     """A row's name as a folder can have it."""
     return re.sub(r"[^A-Za-z0-9._=+,-]+", "_", text).strip("_.") or "row"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def moment() -> str:

@@ -3,18 +3,17 @@
 Nothing is trained before every recipe is right and every corpus can be read.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spelldown.data.batching import Batches
-from spelldown.errors import DataError, RecipeError, StudyError
-from spelldown.recipe.parts import build_parts
+from spelldown.errors import RecipeError, StudyError
 from spelldown.recipe.reading.overrides import change, override
 from spelldown.recipe.reading.page import Page, read_page
 from spelldown.recipe.recipe import ROOT, Recipe, recipe_of
 from spelldown.study.axes import Choice, OptunaSettings, combinations, values_of
+from spelldown.study.corpora import corpora_of, corpus_of, epochs_for, unknown_parts
 from spelldown.study.folder import Plan, Row, StudyFolder, folder_name
 from spelldown.study.identity import identity_of
 from spelldown.study.study import RowSettings, Study
@@ -24,10 +23,14 @@ BASE = "base"
 
 @dataclass
 class Planned:
-    """A study's rows and runs, with the recipe of each run; Optuna adds rows while it runs."""
+    """A study's rows and runs, with the recipe of each run; Optuna adds rows while it runs.
+
+    base: the recipe that rows are told from; None for a study whose rows each have their own
+    """
 
     study: Study
     plan: Plan
+    base: Recipe | None = None
     recipes: dict[str, Recipe] = field(default_factory=dict)
 
 
@@ -46,8 +49,9 @@ def plan_study(
     """All rows of a study, resolved, with the runs that belong to them.
 
     Runs in `folder` that are of the same identity keep their names. `check` sees the recipes before
-    they are runs; by default `corpora_of`, which reads every corpus. Raises StudyError with
-    everything that is wrong, row by row, and DataError for corpora that cannot be used.
+    they are runs; by default every corpus is read, and looked through for the parts. Raises
+    StudyError with everything that is wrong, row by row, and DataError for corpora that cannot be
+    used.
     """
     resolving = Resolving(study)
     wanted = [*_named(study), *_of_axes(study)]
@@ -64,6 +68,7 @@ def plan_study(
         recipes = {BASE: base, **recipes}
     if check is None:
         trains = corpora_of(recipes.values())
+        _hold_parts(study, recipes)
         recipes = {n: resolving.updates(r, trains) for n, r in recipes.items()}
         base = resolving.alike(base, trains)
     else:
@@ -76,8 +81,9 @@ def plan_study(
         {},
         study.settings.title,
         study.settings.budget.minutes,
+        study.typed,
     )
-    planned = Planned(study, plan)
+    planned = Planned(study, plan, base)
     for one in wanted:
         add_row(planned, folder, _row(one, base, recipes[one.name]), recipes[one.name])
     return planned
@@ -105,11 +111,10 @@ def row_of(planned: Planned, name: str, choice: Choice) -> tuple[Row, Recipe]:
     """A row that comes of axes while the study runs. StudyError if it cannot be run."""
     resolving = Resolving(planned.study)
     one = _Wanted(name, choice=choice)
-    recipe, base = resolving.all([one])[name], resolving.base()
+    recipe = resolving.all([one])[name]
     if planned.study.settings.budget.updates:
-        trains = corpora_of([recipe])
-        recipe, base = resolving.updates(recipe, trains), resolving.alike(base, trains)
-    return _row(one, base, recipe), recipe
+        recipe = resolving.updates(recipe, corpora_of([recipe]))
+    return _row(one, planned.base, recipe), recipe
 
 
 def differences(base: Recipe | None, recipe: Recipe) -> dict[str, Any]:
@@ -197,7 +202,7 @@ class Resolving:
         row has it."""
         if base is None or self.study.settings.budget.updates is None:
             return base
-        known = _corpus_of(base) in trains
+        known = corpus_of(base) in trains
         return self.updates(base, trains if known else corpora_of([base]))
 
     def updates(self, recipe: Recipe, trains: Mapping[str, Batches]) -> Recipe:
@@ -212,36 +217,19 @@ class Resolving:
                 f"budget.updates: {where}: how many updates an epoch has is not known before "
                 "training where batching.frames is auto; state either, or budget.epochs",
             )
-        batches = trains[_corpus_of(recipe)].count(1)
-        each = -(-batches // recipe.optimizer.accumulate)
-        epochs = max(1, round(budget / each))
+        epochs = epochs_for(budget, recipe, trains[corpus_of(recipe)])
         page = Page({**recipe.model_dump(mode="json")})
         change(page, "training.epochs", epochs, ROOT, self.study.written("budget", "updates"))
         return recipe_of(page, recipe.name)
 
 
-def corpora_of(recipes: Iterable[Recipe]) -> dict[str, Batches]:
-    """Reads every corpus once, as each recipe would; the training batches, by what they rest on.
-
-    Raises DataError for a corpus that cannot be used.
-    """
-    found: dict[str, Batches] = {}
-    for recipe in recipes:
-        key = _corpus_of(recipe)
-        if key not in found:
-            try:
-                found[key] = build_parts(recipe, caching=False).train
-            except DataError as error:
-                summary = f"no run was started: {error.summary}"
-                raise DataError(summary, error.problems) from None
-    return found
-
-
-def _corpus_of(recipe: Recipe) -> str:
-    """What decides which utterances are heard, and in which batches."""
-    parts: list[Any] = [recipe.data, recipe.frontend, recipe.vocabulary, recipe.augment]
-    parts += [recipe.batching, recipe.listener if recipe.loss.uses_ctc else None]
-    return json.dumps([None if p is None else p.model_dump(mode="json") for p in parts])
+def _hold_parts(study: Study, recipes: Mapping[str, Recipe]) -> None:
+    """Raises StudyError for parts that the page asks for, and that no row's corpus has."""
+    if "parts" in study.settings.model_fields_set:
+        where = study.written("parts")
+        wrong = unknown_parts(recipes.values(), study.settings.parts)
+        if wrong:
+            raise _refused(study, *(f"parts: {where}: {text}" for text in wrong))
 
 
 def _named(study: Study) -> list[_Wanted]:

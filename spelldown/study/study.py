@@ -6,6 +6,8 @@ The page is read like a recipe's: `base:` names a study that it builds on, every
 with it is said at once, each with its line. `recipe:` names the recipe that the rows change.
 """
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,15 @@ from spelldown.recipe.reading.places import nearest, place_of_model
 from spelldown.recipe.reading.whole import Whole
 from spelldown.recipe.recipe import NAME
 from spelldown.settings import Settings
-from spelldown.study.axes import Axis, AxisSettings, ExploreSettings, GridSettings
+from spelldown.study.axes import (
+    TRIAL,
+    Axis,
+    AxisSettings,
+    ExploreSettings,
+    GridSettings,
+    OptunaSettings,
+    key_of,
+)
 from spelldown.study.where.local import LocalSettings
 from spelldown.study.where.ray import RaySettings
 from spelldown.study.where.slurm import SlurmSettings
@@ -94,18 +104,19 @@ class StudySettings(Whole):
     def every_seed(self) -> tuple[int, ...]:
         if isinstance(self.seeds, int):
             return tuple(range(1, self.seeds + 1))
-        return tuple(dict.fromkeys(self.seeds))
+        return self.seeds
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's page, read: its settings, where each value was written, and the changes of its
-    recipes that were typed on the command line."""
+    """A study's page, read: its settings, where each value was written, and what was typed on the
+    command line, all of it and what changes its recipes."""
 
     settings: StudySettings
     path: Path
     origins: Mapping[tuple[str | int, ...], str] = field(repr=False)
     overrides: tuple[str, ...] = ()
+    typed: tuple[str, ...] = ()
 
     def written(self, *keys: str | int) -> str:
         """`study.yaml:12`, for a place in the page; the page where nobody knows."""
@@ -120,6 +131,27 @@ class Study:
         page = Path(where.rpartition(":")[0]) if ":" in where else self.path
         folder = Path() if where == COMMAND_LINE else page.parent
         return folder / recipe
+
+    def resolved(self, folder: Path) -> str:
+        """The page with every key stated, to stand in a folder, from where it names its recipes; a
+        comment tells what was typed to change them."""
+
+        def from_there(recipe: str, *keys: str) -> str:
+            return os.path.relpath(self.page(recipe, *keys), folder)
+
+        settings = self.settings
+        rows = {
+            name: row.model_copy(update={"recipe": from_there(row.recipe, "rows", name, "recipe")})
+            for name, row in settings.rows.items()
+            if row.recipe is not None
+        }
+        changed: dict[str, Any] = {"rows": {**settings.rows, **rows}}
+        if settings.recipe:
+            changed["recipe"] = from_there(settings.recipe, "recipe")
+        head = f"# {self.path}, every key stated\n"
+        if self.overrides:
+            head += f"# Laid over its recipes besides: {shlex.join(self.overrides)}\n"
+        return head + settings.model_copy(update=changed).as_yaml()
 
 
 ROOT = place_of_model(StudySettings)
@@ -144,7 +176,7 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     for text in ours:
         override(page, text, ROOT)
     checked = check_sections(page.data, StudySettings)
-    problems = [*page.problems, *map(_in_words, checked.problems)]
+    problems = [*page.problems, *map(_in_words, _telling(checked.problems))]
     if not problems:
         settings = StudySettings(**{"name": _name(path), **_given(checked.sections, page)})
         problems += _impossible(settings)
@@ -153,7 +185,16 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
         told = [problem.text(page.origins) for problem in problems]
         raise StudyError(f"{path} cannot be studied: {count}", told)
     rest = tuple(text for text in overrides if text not in ours)
-    return Study(settings, path, page.origins, rest)
+    return Study(settings, path, page.origins, rest, tuple(overrides))
+
+
+def _telling(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems, with what is wrong of seeds told for one of the two that they may be: a list
+    or a number."""
+    whole = [problem for problem in problems if problem.path == ("seeds",)]
+    listed = any(len(problem.path) > 1 and problem.path[0] == "seeds" for problem in problems)
+    silent = whole if listed else whole[:-1]
+    return [problem for problem in problems if problem not in silent]
 
 
 def _in_words(problem: Problem) -> Problem:
@@ -202,19 +243,50 @@ def _impossible(settings: StudySettings) -> list[Problem]:
             if key in ("name", "seed"):
                 message = "rows are named by the study" if key == "name" else "seeds: decides it"
                 found.append(Problem((*place, key), f"cannot be changed here: {message}"))
-    for name, axis in settings.axes.items():
-        found += [Problem(("axes", name), text) for text in axis_problems(axis, settings)]
+    seeds = settings.every_seed
+    if not seeds:
+        found.append(Problem(("seeds",), "is empty: give how many runs each row has, or a list"))
+    if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        told = ", ".join(map(str, twice))
+        found.append(Problem(("seeds",), f"more than once: {told}; the same run would come of it"))
+    return [*found, *_impossible_axes(settings)]
+
+
+def _impossible_axes(settings: StudySettings) -> list[Problem]:
+    explore, axes = settings.explore, settings.axes
+    found = [
+        Problem(("axes", name), text)
+        for name, axis in axes.items()
+        for text in axis_problems(axis, settings)
+    ]
+    if isinstance(explore, OptunaSettings):
+        if explore.sampler == "cma-es" and len(axes) == 1:
+            found.append(Problem(("explore",), "cma-es needs two axes or more, tpe only one"))
+        taken = [name for name in settings.rows if name.startswith(TRIAL)]
+        told = f"rows that Optuna thinks of are called {TRIAL}001 and so on; give it another name"
+        found += [Problem(("rows", name), told) for name in taken]
+    first: dict[str, str] = {}
+    for name, axis in axes.items() if explore.kind != "one-at-a-time" else ():
+        key = key_of(name, axis)
+        if key is not None and first.setdefault(key, name) != name:
+            told = f"varies {key}, as {first[key]} does, whose values would have no effect"
+            found.append(Problem(("axes", name), told))
     return found
 
 
-def axis_problems(axis: Any, settings: StudySettings) -> list[str]:
+def axis_problems(axis: AxisSettings, settings: StudySettings) -> list[str]:
     """What is wrong with an axis, given how axes are explored."""
+    explore = settings.explore
     ranged = not isinstance(axis, list) and axis.values is None
-    if ranged and settings.explore.kind not in ("random", "optuna"):
+    if isinstance(axis, list) and not axis:
+        return ["has no values"]
+    if ranged and explore.kind not in ("random", "optuna"):
         return [
-            f"a range has no end of values for explore kind {settings.explore.kind}; list "
+            f"a range has no end of values for explore kind {explore.kind}; list "
             "`values`, or choose random or optuna"
         ]
+    if not ranged and isinstance(explore, OptunaSettings) and explore.sampler == "cma-es":
+        return ["cma-es searches ranges alone: give `low` and `high`, or choose tpe"]
     return []
 
 

@@ -3,15 +3,46 @@
 What it was told is kept in the study's folder, trials.log, so that a study goes on where it was.
 """
 
+import hashlib
+import importlib.util
+import json
+import os
+import warnings
+from contextlib import suppress
 from typing import Any
 
 from spelldown.errors import DataError, StudyError
-from spelldown.study.axes import Axis, AxisSettings, Choice, OptunaSettings, number, values_of
+from spelldown.study.axes import (
+    TRIAL,
+    Axis,
+    AxisSettings,
+    Choice,
+    ExploreSettings,
+    OptunaSettings,
+    number,
+    values_of,
+)
 from spelldown.study.folder import Outcome, Row, StudyFolder
+from spelldown.study.identity import identity_of
 from spelldown.study.plan import Planned, add_row, row_of
 from spelldown.study.running.runner import Runner
 
-NAME = "trial-"
+NEEDED = {"gp": ("scipy",), "cma-es": ("cmaes",), "qmc": ("scipy",)}
+"""What samplers need beside Optuna, which says so only when it is asked for a trial."""
+SEQUENTIAL = ("gp", "cma-es")
+"""Samplers that choose badly without what came before."""
+
+
+def hold_installed(explore: ExploreSettings) -> None:
+    """Raises StudyError for a sampler of Optuna's that cannot be used here."""
+    if not isinstance(explore, OptunaSettings):
+        return
+    needed = ("optuna", *NEEDED.get(explore.sampler, ()))
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise StudyError(
+            f"explore kind optuna with sampler {explore.sampler} needs {' and '.join(missing)}, "
+            "not installed here: pip install 'spelldown[tune]'"
+        )
 
 
 class Trials:
@@ -22,41 +53,54 @@ class Trials:
         settings = planned.study.settings
         assert isinstance(settings.explore, OptunaSettings)
         self.planned, self.folder, self.settings = planned, folder, settings.explore
-        self.axes = settings.axes
-        try:
-            import optuna
-        except ImportError:
-            raise StudyError(
-                "explore kind optuna needs Optuna: pip install 'spelldown[tune]'"
-            ) from None
+        self.axes, self.seeds = settings.axes, settings.every_seed
+        hold_installed(self.settings)
+        import optuna
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.optuna = optuna
         self.study = self._study()
         self._take_up()
 
     def more(self, runner: Runner) -> bool:
-        """Adds the row of the next trial; False while none can be added, or none is left."""
+        """Adds the row of the next trial; False while none can be added, or none is left.
+
+        Raises OSError where trials.log cannot be written; what could not be told is told later.
+        """
         self._tell(runner.outcomes)
-        if self.settings.sampler in ("gp", "cma-es") and self._under_way(runner.outcomes):
-            return False  # these choose badly without what came before
-        while len(self.study.trials) < self.settings.trials:
+        if self.settings.sampler in SEQUENTIAL and self._under_way(runner.outcomes):
+            return False
+        while self._left():
             trial = self.study.ask(self._distributions())
             try:
                 self._add(trial.number, trial.params)
             except (StudyError, DataError) as error:  # values that are impossible together
-                self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
-                runner.watcher.message(f"{NAME}{trial.number + 1:03}: left out: {error}")
+                runner.watcher.message(f"{TRIAL}{trial.number + 1:03}: left out: {error}")
+                self._tell(runner.outcomes)
             else:
                 return True
         return False
 
-    def _study(self) -> Any:
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
+    def to_come(self) -> int:
+        """Runs of all trials that are left."""
+        return self._left() * len(self.seeds)
 
+    def at_once(self) -> int:
+        """How many of them may go side by side."""
+        left = self._left()
+        return len(self.seeds) * (min(left, 1) if self.settings.sampler in SEQUENTIAL else left)
+
+    def _left(self) -> int:
+        """Trials that are left. One that a full disk or a kill kept from getting all its values is
+        none."""
+        trials = self.study.get_trials(deepcopy=False)
+        whole = [trial for trial in trials if len(trial.params) == len(self.axes)]
+        return max(self.settings.trials - len(whole), 0)
+
+    def _study(self) -> Any:
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(self.folder.trials)))
-        name = self.planned.plan.name
+        storage = self.optuna.storages.JournalStorage(_journal(str(self.folder.trials)))
+        name = self._name()
         known = {summary.study_name for summary in self.optuna.get_all_study_summaries(storage)}
         done = len(self.optuna.load_study(study_name=name, storage=storage).trials) if (
             name in known
@@ -68,30 +112,40 @@ class Trials:
             load_if_exists=True,
         )
 
+    def _name(self) -> str:
+        """The search's name in trials.log: another one where anything else is searched or measured,
+        since what is known of one says nothing of the other."""
+        settings, plan = self.planned.study.settings, self.planned.plan
+        asked = settings.model_dump(mode="json", include={"axes": True, "explore": True})
+        del asked["explore"]["trials"]
+        assert self.planned.base is not None
+        base = identity_of(self.planned.base, plan.minutes)
+        text = json.dumps([asked, plan.parts[0], self.seeds, base], sort_keys=True)
+        return f"{plan.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
     def _sampler(self, seed: int) -> Any:
         samplers = self.optuna.samplers
-        try:
-            if self.settings.sampler == "tpe":
-                return samplers.TPESampler(seed=seed, constant_liar=True)
-            if self.settings.sampler == "gp":
-                return samplers.GPSampler(seed=seed)
-            if self.settings.sampler == "cma-es":
-                return samplers.CmaEsSampler(seed=seed)
-        except ImportError as error:
-            raise StudyError(f"explore.sampler {self.settings.sampler}: {error}") from None
+        if self.settings.sampler == "tpe":
+            return samplers.TPESampler(seed=seed, constant_liar=True)
+        if self.settings.sampler == "gp":
+            return samplers.GPSampler(seed=seed)
+        if self.settings.sampler == "cma-es":
+            return samplers.CmaEsSampler(seed=seed)
         if self.settings.sampler == "qmc":
-            return samplers.QMCSampler(seed=self.settings.seed, scramble=True)
+            with warnings.catch_warnings(action="ignore"):  # Optuna holds it for experimental
+                return samplers.QMCSampler(seed=self.settings.seed, scramble=True)
         return samplers.RandomSampler(seed=seed)
 
     def _take_up(self) -> None:
         """Puts the trials of an earlier start back into the plan, as they were."""
         for trial in self.study.trials:
-            if trial.state.name != "FAIL":
-                self._add(trial.number, trial.params)
+            if trial.state.name != "FAIL" and len(trial.params) == len(self.axes):
+                with suppress(StudyError, DataError):  # killed before it was told
+                    self._add(trial.number, trial.params)
 
     def _add(self, trial: int, params: dict[str, Any]) -> None:
         choice = Choice({n: self._value(n, self.axes[n], params[n]) for n in self.axes})
-        row, recipe = row_of(self.planned, f"{NAME}{trial + 1:03}", choice)
+        row, recipe = row_of(self.planned, f"{TRIAL}{trial + 1:03}", choice)
         add_row(self.planned, self.folder, row, recipe)
 
     def _value(self, name: str, axis: AxisSettings, chosen: Any) -> Any:
@@ -114,28 +168,29 @@ class Trials:
 
     def _tell(self, outcomes: dict[str, Outcome]) -> None:
         """Tells what came of trials that are over."""
-        open_trials = {t.number for t in self.study.trials if t.state.name == "RUNNING"}
-        for row in self.planned.plan.rows:
-            if not row.name.startswith(NAME):
+        rows = {int(row.name.removeprefix(TRIAL)) - 1: row for row in self._rows()}
+        state = self.optuna.trial.TrialState
+        for trial in self.study.get_trials(deepcopy=False, states=(state.RUNNING,)):
+            if trial.number not in rows:  # it cannot be run
+                self.study.tell(trial.number, state=state.FAIL)
                 continue
-            trial = int(row.name.removeprefix(NAME)) - 1
-            if trial not in open_trials:
-                continue
+            row = rows[trial.number]
             runs = [outcomes[run] for run in row.runs.values() if run in outcomes]
             if len(runs) < len(row.runs) or not all(run.over for run in runs):
                 continue
             value = self._came_to(runs)
-            state = self.optuna.trial.TrialState
             if value is None:
-                self.study.tell(trial, state=state.FAIL)
+                self.study.tell(trial.number, state=state.FAIL)
             else:
-                self.study.tell(trial, value)
+                self.study.tell(trial.number, value)
+
+    def _rows(self) -> list[Row]:
+        return [row for row in self.planned.plan.rows if row.name.startswith(TRIAL)]
 
     def _under_way(self, outcomes: dict[str, Outcome]) -> list[Row]:
-        rows = [row for row in self.planned.plan.rows if row.name.startswith(NAME)]
         ended = ("finished", "stopped", "failed")
         return [
-            row for row in rows
+            row for row in self._rows()
             if any(r not in outcomes or outcomes[r].state not in ended for r in row.runs.values())
         ]  # fmt: skip
 
@@ -145,3 +200,22 @@ class Trials:
         figures = [run.scores.get(part, {}).get(self.settings.minimise) for run in runs]
         known = [float(figure) for figure in figures if figure is not None]
         return sum(known) / len(known) if known and len(known) == len(figures) else None
+
+
+def _journal(path: str) -> Any:
+    """The file that Optuna keeps trials in, whose lines are written whole or not at all.
+
+    Optuna refuses the whole file for one line that a full disk cut short.
+    """
+    from optuna.storages.journal import JournalFileBackend
+
+    class Journal(JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            size = os.path.getsize(path)
+            try:
+                super().append_logs(logs)
+            except OSError:
+                os.truncate(path, size)
+                raise
+
+    return Journal(path)

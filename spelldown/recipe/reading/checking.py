@@ -126,7 +126,7 @@ class _Section:
         if (problem.path, problem.message) not in told:
             told.add((problem.path, problem.message))
             if not self.rests_on_a_guess(error, problem):
-                self.checked.problems.append(problem)
+                self.checked.problems.append(self.of_its_key(error, problem))
         return self.mend(error, keys)
 
     def problem(self, error: ErrorDetails, keys: Keys) -> Problem:
@@ -143,6 +143,15 @@ class _Section:
     def rests_on_a_guess(self, error: ErrorDetails, problem: Problem) -> bool:
         below = [path for path in self.checked.guessed if path[: len(problem.path)] == problem.path]
         return error["type"] in _COMBINED and any(str(path[-1]) in error["msg"] for path in below)
+
+    def of_its_key(self, error: ErrorDetails, problem: Problem) -> Problem:
+        """Of settings that do not fit together: the key that is named, `nbest: 5 of a beam of 4`,
+        whose own line is then told."""
+        key, _, rest = problem.message.partition(": ")
+        stated = error["input"] if isinstance(error["input"], dict) else {}
+        if error["type"] in _COMBINED and key in stated:
+            return Problem((*problem.path, key), rest)
+        return problem
 
     def at(self, keys: Keys) -> tuple[Any, Place | None]:
         value, place = self.value, self.place

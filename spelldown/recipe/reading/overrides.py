@@ -1,13 +1,19 @@
 """Changes laid over a page: `listener.blocks.0.width=96` from the command line, or from a study."""
 
 import copy
-from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
 from spelldown.errors import RecipeError
-from spelldown.recipe.reading.page import COMMAND_LINE, Page, Problem, change_kind, parse_value
+from spelldown.recipe.reading.page import (
+    COMMAND_LINE,
+    Page,
+    Problem,
+    change_kind,
+    dropped_by,
+    parse_value,
+)
 from spelldown.recipe.reading.places import KIND, Place, all_paths, default_of, dotted, nearest
 from spelldown.recipe.reading.places import Path as Keys
 
@@ -16,7 +22,8 @@ def override(page: Page, text: str, root: Place) -> None:
     """Sets one `path=value` in the page; what is wrong with it goes to the page's problems.
 
     The value is read as YAML, so `[0.9, 1.1]`, `{kind: dot, width: 64}` and `null` work. Choosing
-    another kind drops the keys that only the kind before knew.
+    another kind drops the keys that only the kind before knew; it is a problem if the command line
+    itself has set them.
     """
     left, equals, right = text.partition("=")
     keys = tuple(left.strip().split("."))
@@ -80,11 +87,13 @@ def _set(
         step = _step(at, key, path)
         absent = isinstance(at, dict) and key not in at
         if absent and place is not None and place.kinds and key not in place.fields(at):
-            raise RecipeError(_no_such_place(keys, path, place.fields(at), page.data, root))
+            raise RecipeError(_no_such_place(keys, path, at, place, page.data, root))
         below = place.below(step, at) if place is not None else None
         path = (*path, step)
         if position == len(keys) - 1:
             if step == KIND and isinstance(at, dict):
+                if origin == COMMAND_LINE:
+                    _hold_to_what_was_said(page, path[:-1], at, value, place)
                 change_kind(at, value, place)
             at[step] = value
             _note_origin(page, path, origin)
@@ -92,6 +101,20 @@ def _set(
             if isinstance(at, dict) and at.get(key) is None:
                 at[key] = _start(place, key, at)
             at, place = at[step], below
+
+
+def _hold_to_what_was_said(
+    page: Page, path: Keys, at: dict[str, Any], kind: Any, place: Place | None
+) -> None:
+    """RecipeError if another kind would undo what stands on the command line before it."""
+    lost = [*([KIND] if at.get(KIND) != kind else []), *dropped_by(at, kind, place)]
+    said = [
+        f"{dotted((*path, key))}={at[key]}"
+        for key in lost
+        if page.origins.get((*path, key)) == COMMAND_LINE
+    ]
+    if said:
+        raise RecipeError(f"would undo {' and '.join(said)} before it")
 
 
 def _step(at: Any, key: str, path: Keys) -> str | int:
@@ -130,18 +153,24 @@ def _note_origin(page: Page, path: Keys, origin: str) -> None:
 def _no_such_place(
     keys: tuple[str, ...],
     path: Keys,
-    known_here: Collection[str],
+    at: Any,
+    place: Place,
     data: dict[str, Any],
     root: Place,
 ) -> str:
     """`there is no optimizer.rte; did you mean optimizer.rate?`, with the user's own indices.
 
-    `path` led somewhere, where `known_here` are the keys; what comes after it did not.
+    `path` led somewhere, to the settings `at` of `place`; what comes after it did not.
     """
+    others = [kind for kind in place.names if keys[len(path)] in place.fields({KIND: kind})]
     if path and len(path) == len(keys) - 1:
-        near = nearest(keys[-1], sorted(known_here))
+        # What another kind has was hardly misspelled, unless it is very near
+        near = nearest(keys[-1], sorted(place.fields(at)), at_least=85 if others else 60)
         if near is not None:
             return f"there is no {'.'.join(keys)}; did you mean {dotted((*path, near))}?"
+    if others:
+        choose = " or ".join(f"{dotted((*path, KIND))}={kind}" for kind in others)
+        return f"kind {at.get(KIND)} has no {keys[len(path)]}; choose {choose} before it"
     numbers = [key for key in keys if key.isdecimal()]
     typed = ".".join("0" if key.isdecimal() else key for key in keys)
     known = {dotted(path) for path in all_paths(root)}

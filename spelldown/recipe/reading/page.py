@@ -65,7 +65,8 @@ def read_page(path: Path, place: Place) -> Page:
     """The page at `path`, merged over the page that its `base:` names, and that one's base.
 
     Mappings are merged key by key; lists and values of the upper page replace those below. Where
-    the upper page chooses another kind, only keys that the new kind knows are kept.
+    the upper page chooses another kind, only keys that the new kind knows are kept, and of a search
+    only its limits (`Settings.carried`).
     `place` is the root of what may stand in the page. RecipeError if a file is missing or is not
     YAML; duplicate keys are put into the page's `problems`.
     """
@@ -233,11 +234,18 @@ def _merge(below: Any, above: Any, place: Place | None) -> Any:
 
 
 def change_kind(settings: dict[str, Any], kind: Any, place: Place | None) -> None:
-    """Sets the kind, and drops the keys that only the kind before knew."""
-    before = settings.get(KIND)
-    if place is not None and before is not None and kind != before and kind in place.names:
-        known_before = place.fields({KIND: before})
-        known = place.fields({KIND: kind})
-        for key in [key for key in settings if key in known_before and key not in known]:
-            del settings[key]
+    """Sets the kind, and drops the keys of the kind before that the new one does not take over."""
+    for key in dropped_by(settings, kind, place):
+        del settings[key]
     settings[KIND] = kind
+
+
+def dropped_by(settings: Mapping[str, Any], kind: Any, place: Place | None) -> list[str]:
+    """The keys that settings lose if they become of another kind."""
+    before = settings.get(KIND)
+    if place is None or before is None or kind == before or kind not in place.names:
+        return []
+    known_before, known = place.fields({KIND: before}), place.fields({KIND: kind})
+    carried = getattr(place.model({KIND: kind}), "carried", None)
+    kept = known.keys() if carried is None else carried | {KIND}
+    return [key for key in settings if key in known_before and key not in kept]

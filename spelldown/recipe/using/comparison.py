@@ -4,18 +4,19 @@ The listener hears each utterance once; every way to search goes over what it ma
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spelldown.errors import DataError, RecipeError, RunError
-from spelldown.recipe.reading.page import Page, merged, read_page
+from spelldown.recipe.reading.page import Page, merged, pages_nearby, read_page
 from spelldown.recipe.recipe import ROOT, recipe_of
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import Progress, ToScore, evaluated, part_to_score
 from spelldown.recipe.using.ready import LANDSCAPE, make_ready
 from spelldown.recipe.using.ready import TUNED as RECORD
+from spelldown.recipe.using.trained_on import known_to_tuning
 from spelldown.search.metrics import Interval
 from spelldown.search.paired import MEASURES, MeanScores, Verdict
 from spelldown.search.search import SearchSettings
@@ -120,6 +121,8 @@ def read_searches(path: Path, runs: Sequence[Run]) -> Searches:
     with everything that is wrong in it, and RunError for a run that was not tuned where that is
     asked for.
     """
+    if not path.is_file():
+        raise RecipeError(f"no page of ways to search at {path}{pages_nearby(path, 'pages')}")
     page = read_page(path, ROOT)
     problems = [problem.text(page.origins) for problem in page.problems]
     for name, value in page.data.items():
@@ -130,16 +133,20 @@ def read_searches(path: Path, runs: Sequence[Run]) -> Searches:
             )
     if not page.data:
         problems.append("names no way to search; write for instance  greedy: {kind: greedy}")
+    found: dict[str, list[SearchSettings]] = {}
+    for name in [name for name, value in page.data.items() if isinstance(value, dict)]:
+        try:
+            found[name] = [_laid_over(run, _section(page, name), name) for run in runs]
+        except RecipeError as error:
+            problems += [f"{name}: {problem}" for problem in error.problems]
     if problems:
         raise RecipeError(f"{path} is no page of ways to search", problems)
-    found: dict[str, list[SearchSettings]] = {}
-    for name, value in page.data.items():
-        found[name] = []
-        for run in runs:
-            over = _tuned(run) if value == TUNED else _section(page, name)
-            whole = merged(Page(run.recipe.model_dump(mode="json")), over, ROOT)
-            found[name].append(recipe_of(whole, f"{path}, {name!r},").search)
-    return found
+    return {name: found.get(name) or [_tuned(run) for run in runs] for name in page.data}
+
+
+def _laid_over(run: Run, over: Page, name: str) -> SearchSettings:
+    whole = merged(Page(run.recipe.model_dump(mode="json")), over, ROOT)
+    return recipe_of(whole, name).search
 
 
 def _section(page: Page, name: str) -> Page:
@@ -150,12 +157,12 @@ def _section(page: Page, name: str) -> Page:
     return Page({"search": page.data[name]}, origins)
 
 
-def _tuned(run: Run) -> Page:
+def _tuned(run: Run) -> SearchSettings:
     if _tuned_in_vain(run):
-        return Page()
+        return run.recipe.search
     if not run.folder.search.is_file():
         raise RunError(f"{run.folder} has no search.yaml; spelldown tune {run.folder} finds one")
-    return read_page(run.folder.search, ROOT)
+    return _laid_over(run, read_page(run.folder.search, ROOT), str(run.folder.search))
 
 
 def _tuned_in_vain(run: Run) -> bool:
@@ -212,11 +219,21 @@ def compare(
         for name, found in results.items()
     )
     speech = float(sum(cut.duration for cut in parts[0].cuts))
-    notes = dict.fromkeys(f"{run.folder}: {note}" for run, part in zip(runs, parts, strict=True)
-                          for note in part.notes)  # fmt: skip
+    notes = dict.fromkeys(
+        f"{run.folder}: {note}"
+        for place, (run, part) in enumerate(zip(runs, parts, strict=True))
+        for note in (*part.notes, *_notes_on_tuning(run, part, searches, place))
+    )
     return Comparison(
         tuple(run.folder.path for run in runs), parts[0].name, speech, rows, (*told, *notes)
     )
+
+
+def _notes_on_tuning(run: Run, part: ToScore, searches: Searches, place: int) -> Iterator[str]:
+    """Which rows have weights that were tuned on what is scored, of the run at a place."""
+    for name, ways in searches.items():
+        for note in known_to_tuning(run.folder, ways[place], part.name, part.cuts):
+            yield note if name == OWN else f"{name}: {note}"
 
 
 def _spelling(runs: Sequence[Run], parts: Sequence[ToScore], searches: Searches) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from spelldown.errors import DataError
 from spelldown.recipe.parts import checked_part
 from spelldown.recipe.recipe import Recipe
 from spelldown.recipe.run import Run
-from spelldown.recipe.using.trained_on import known_to
+from spelldown.recipe.using.trained_on import known_to, known_to_tuning
 from spelldown.search.metrics import Counts, Scores, edit_counts, score
 from spelldown.search.search import SearchSettings
 from spelldown.search.transcribing.confidence import word_confidences
@@ -125,6 +125,8 @@ def evaluate(
     any other.
     """
     part = part_to_score(run, split)
+    known = known_to_tuning(run.folder, run.transcriber.search, part.name, part.cuts)
+    part = replace(part, notes=(*part.notes, *known))
     for way in by:
         grouped_by(part.cuts, way)  # what cannot be grouped is told before the work
     spelled = within_memory(run.transcriber, part.items(run.transcriber), memory)

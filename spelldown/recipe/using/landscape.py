@@ -1,8 +1,9 @@
 """Pictures of a tuning: how each weight moves the error, alone and with each other.
 
 One SVG, in one HTML page that needs nothing else. Only what was measured is drawn: a dot a trial,
-and a line through the trials that differ from the best in one weight alone. A weight whose line is
-flat hardly matters; a best at the end of its range asks for a wider one.
+a line through the trials that differ in one weight alone, and a ring around the best, which need
+not lie on every line. A weight whose line is flat hardly matters; a best at the end of its range
+asks for a wider one.
 """
 
 import html
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from spelldown.recipe.using.trials import Judge, Trial, Weight
+from spelldown.recipe.using.trials import Judge, Trial, Weight, best_of
 from spelldown.writing import write_whole
 
 WIDE, HIGH = 300, 220  # of a panel's plot, in the SVG's units
@@ -45,7 +46,7 @@ def write_landscape(
     page: Path,
     trials: Sequence[Trial],
     weights: Sequence[Weight],
-    best: Trial,
+    through: Trial,
     *,
     judge: Judge,
     before: float,
@@ -53,9 +54,10 @@ def write_landscape(
 ) -> None:
     """Writes the page and, beside it, its picture alone (.svg); each whole or not at all.
 
-    before: the judge's measure of the search that the tuning is held against
+    through: the trial that lines were tried through, the best before them. before: the judge's
+    measure of the search that the tuning is held against
     """
-    picture = landscape(trials, weights, best, judge=judge, before=before)
+    picture = landscape(trials, weights, through, judge=judge, before=before)
     write_whole(page.with_suffix(".svg"), picture)
     heads = [*(weight.name for weight in weights), "WER", "CER", "distance", "unended", "seconds"]
     rows = sorted(trials, key=lambda trial: trial.rank(judge))[:SHOWN]
@@ -69,9 +71,10 @@ def write_landscape(
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
         f"<h1>{html.escape(title)}</h1><p>{len(trials)} trials. Each dot is one; point at it for "
-        f"its weights. The line goes through trials that differ from the best in one weight alone; "
-        f"the ring is the best, the dashed line the recipe's own search. In panels of two weights, "
-        f"darker is better. More errors than fit stand at the top of the scale.</p>"
+        f"its weights. The lines go through trials that differ in one weight alone from the best "
+        f"of those where all weights were tried at once. The ring is the best of all, the dashed "
+        f"line the recipe's own search. In panels of two weights, darker is better. More errors "
+        f"than fit stand at the top of the scale.</p>"
         f'<div class="wide">{picture}</div><h2>The best {len(rows)}</h2><div class="wide"><table>'
         f"<tr>{''.join(f'<th>{html.escape(head)}</th>' for head in heads)}</tr>{table}</table>"
         f"</div></html>\n",
@@ -93,14 +96,15 @@ def _cells(trial: Trial, weights: Sequence[Weight]) -> list[str]:
 def landscape(
     trials: Sequence[Trial],
     weights: Sequence[Weight],
-    best: Trial,
+    through: Trial,
     *,
     judge: Judge,
     before: float,
 ) -> str:
     """The picture, as SVG: a panel for each weight, then one for each pair of weights."""
+    best = best_of(trials, judge)
     errors = _Errors(trials, best, judge, before)
-    panels = [_alone(trials, weight, best, errors) for weight in weights]
+    panels = [_alone(trials, weight, through, best, errors) for weight in weights]
     rows = -(-len(panels) // ACROSS)  # pairs begin a row of their own
     panels += [""] * (rows * ACROSS - len(panels))
     panels += [_pair(trials, one, other, best, errors) for one, other in combinations(weights, 2)]
@@ -159,11 +163,13 @@ class _Errors:
         return f"rgb({','.join(map(str, mixed))})"
 
 
-def _alone(trials: Sequence[Trial], weight: Weight, best: Trial, errors: _Errors) -> str:
+def _alone(
+    trials: Sequence[Trial], weight: Weight, through: Trial, best: Trial, errors: _Errors
+) -> str:
     """One weight from left to right, errors upwards."""
     across = _across(weight)
     line = sorted(
-        (trial for trial in trials if _differs_in(trial, best) <= {weight.name}),
+        (trial for trial in trials if _differing(trial, through) <= {weight.name}),
         key=lambda trial: trial.weights[weight.name],
     )
     points = " ".join(
@@ -217,8 +223,8 @@ def _legend(errors: _Errors) -> str:
     return "".join(parts)
 
 
-def _differs_in(trial: Trial, best: Trial) -> set[str]:
-    return {name for name, value in trial.weights.items() if value != best.weights[name]}
+def _differing(one: Trial, other: Trial) -> set[str]:
+    return {name for name, value in one.weights.items() if value != other.weights[name]}
 
 
 def _dot(x: float, y: float, name: str, trial: Trial, errors: _Errors, fill: str = "") -> str:

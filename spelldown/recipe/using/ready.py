@@ -33,7 +33,8 @@ def make_ready(run: Run, search: SearchSettings) -> None:
     told = search.model_dump()
     problems = [
         f"search.{named} is {told[named]} and search.{weight} is 0, so that it would change "
-        f"nothing; give a weight, or let `spelldown tune {run.folder}` find it"
+        f"nothing; give a weight, let `spelldown tune {run.folder}` find it, or leave it out: "
+        f"search.{named}={'none' if named == 'ilm' else 'null'}"
         for named, weight in WEIGHED.items()
         if told[named] not in (None, "none") and not told[weight]
     ]
@@ -42,6 +43,11 @@ def make_ready(run: Run, search: SearchSettings) -> None:
         for named, weight in WEIGHED.items()
         if told[named] in (None, "none") and told[weight]
     ]
+    if search.ctc_weight and run.transcriber.recognizer.ctc is None:
+        problems.append(
+            f"search.ctc_weight is {search.ctc_weight:g}, and {run.folder} was trained without a "
+            "CTC head (ctc: null in its recipe): 0 leaves the score to the speller"
+        )
     if problems:
         raise RecipeError("this search cannot be meant", problems)
     if search.ilm == "mean":
@@ -82,6 +88,18 @@ def notes_on_search(folder: RunFolder, epoch: int, search: SearchSettings) -> tu
             if used.get(path, known) != known
         ]
     return tuple(notes)
+
+
+def notes_on_weights(search: SearchSettings) -> tuple[str, ...]:
+    """Whether a language model shortens texts: it takes something off for every letter."""
+    if not isinstance(search, BeamSettings) or not (search.lm_weight or search.rescore_weight):
+        return ()
+    if search.ctc_weight or search.length_bonus > 0 or search.length_power or search.ilm_weight:
+        return ()
+    return (
+        "a language model takes something off for every letter, so that texts get short: give it "
+        "a second judge (--ctc 0.3) or a bonus for letters (--length-bonus 0.5) beside it",
+    )
 
 
 def notes_on_models(run: Run) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Whether what is scored was trained on: a corpus may be prepared or split anew after a run.
 
 A run writes down which utterances it learnt from (train) and which chose its weights (dev), each
-with a checksum of its text. A score over any of them flatters the run, and nobody would see it.
+with a checksum of its text; a tuning writes down which chose the weights of the search. A score
+over any of them flatters the run, and nobody would see it.
 """
 
 import json
@@ -16,6 +17,8 @@ from lhotse.cut import Cut
 from spelldown.data.checks import text_of
 from spelldown.errors import SpelldownError
 from spelldown.recipe.recipe import Recipe, read_recipe
+from spelldown.recipe.using.ready import TUNED
+from spelldown.search.search import SearchSettings
 from spelldown.training.run.checkpoint import load_checkpoint, newest
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.writing import write_whole
@@ -31,6 +34,11 @@ def write_trained_on(folder: RunFolder, said: Mapping[str, Mapping[str, str | No
         for role, utterances in said.items()
     }
     write_whole(folder.trained_on, json.dumps(about, ensure_ascii=False, indent=0) + "\n")
+
+
+def checksums(cuts: Sequence[Cut]) -> dict[str, int]:
+    """Utterances by id, each with a checksum of its text."""
+    return {cut.id: _checksum(text_of(cut)) for cut in cuts}
 
 
 def _checksum(text: str | None) -> int:
@@ -64,6 +72,29 @@ def known_to(folder: RunFolder, recipe: Recipe, part: str, cuts: Sequence[Cut]) 
                 "corpus was split or prepared anew since, and the score flatters the run"
             )
     return told
+
+
+def known_to_tuning(
+    folder: RunFolder, search: SearchSettings, part: str, cuts: Sequence[Cut]
+) -> list[str]:
+    """What to tell of utterances in `part` that chose weights of the search in use; often nothing.
+
+    search: that is in use. Its weights count as tuned where they are those that the run's tuning
+    found: others may have been laid over some of them, or over all.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = json.loads((folder.tuning / TUNED).read_text(encoding="utf-8"))
+        found, known = record["weights"], record["utterances"]
+        kept = {name: value for name, value in found.items() if getattr(search, name, 0) == value}
+        met = [id for id, checksum in checksums(cuts).items() if known.get(id) == checksum]
+        same_kind = record["search"]["kind"] == search.kind
+        if met and same_kind and (kept == found or any(kept.values())):
+            weights = ", ".join(f"{name} {value:g}" for name, value in kept.items())
+            return [
+                f"{weights}: tuned on {len(met)} of the {len(cuts)} utterances of {part} "
+                f"({_some(met)}), so that the score flatters the search"
+            ]
+    return []
 
 
 def _names(recipe: Recipe, role: str) -> list[str]:

@@ -6,17 +6,17 @@ into the run, as search.yaml, and is how the run is evaluated and transcribed wi
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
-from spelldown.errors import RecipeError, RunError
+from spelldown.errors import RunError
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import (
     Evaluation,
@@ -27,34 +27,33 @@ from spelldown.recipe.using.evaluation import (
 )
 from spelldown.recipe.using.landscape import write_landscape
 from spelldown.recipe.using.ready import LANDSCAPE, TUNED, language_models_of, make_ready
-from spelldown.recipe.using.trials import Judge, Measured, Trial, Trials, Weight, run_trials
+from spelldown.recipe.using.trained_on import checksums
+from spelldown.recipe.using.trials import (
+    Judge,
+    Measured,
+    Searched,
+    Trial,
+    Trials,
+    Weight,
+    best_of,
+    run_trials,
+    with_weights,
+)
 from spelldown.search.metrics import Interval
 from spelldown.search.paired import MeanScores, Verdict
-from spelldown.search.search import BeamSettings, GreedySettings, RandomSettings, SearchSettings
+from spelldown.search.search import SearchSettings
 from spelldown.search.transcribing.transcriber import Listened
 from spelldown.training.run.checkpoint import newest
 from spelldown.writing import held, write_whole
 
-Searched = BeamSettings | RandomSettings
-LOOKED_IN = {
-    "ctc_weight": (0.0, 0.7),
-    "lm_weight": (0.0, 1.0),
-    "rescore_weight": (0.0, 1.0),
-    "ilm_weight": (0.0, 0.5),
-    "length_bonus": (-0.5, 2.5),
-    "temperature": (0.1, 1.1),
-    "length_power": (0.0, 1.5),
-}
-"""Where weights are looked for unless told otherwise."""
-NEEDS = {"lm_weight": "lm", "rescore_weight": "rescore_lm", "ilm_weight": "ilm"}
-"""What a weight weighs: it means nothing without."""
+IN_VAIN = "landscape-in-vain.html"  # where the run's search has the picture of another tuning
 
 
 @dataclass(frozen=True)
 class Asked:
     """What a tuning is to do.
 
-    search:  what stays as it is; its weights are tried first if they lie in their ranges
+    search:  what stays as it is; its weights are tried first, or the nearest in their ranges
     weights: what is tuned, and where it is looked for
     judge:   what the best has least of; trials: how many of all weights at once; line_points: how
              many along each weight then, the others as in the best; seed: of what is tried
@@ -120,61 +119,6 @@ class Tuned:
         }
 
 
-def weights_to_tune(
-    search: SearchSettings, has_ctc: bool, given: Mapping[str, tuple[float, float]]
-) -> tuple[Weight, ...]:
-    """What can be tuned of a search: the weights of all that is there to be weighed.
-
-    given: weights and their ranges instead. Raises RecipeError with all that cannot be tuned: what
-    this search does not have, a range out of what the setting may be, or one of no width.
-    """
-    if isinstance(search, GreedySettings):
-        raise RecipeError("greedy search has no weights to tune; choose --search beam or random")
-    if not given:
-        names = ["ctc_weight", *NEEDS, "length_bonus"]
-        if isinstance(search, RandomSettings):
-            names = ["temperature", "length_power"]
-        ranges = {name: LOOKED_IN[name] for name in names}
-        return tuple(
-            Weight(name, *ends)
-            for name, ends in ranges.items()
-            if not _pointless(search, has_ctc, name)
-        )
-    problems = []
-    for name, (low, high) in given.items():
-        problem = _pointless(search, has_ctc, name) or _range_problem(search, name, low, high)
-        problems += [f"{name}={low:g}:{high:g}: {problem}"] if problem else []
-    if problems:
-        raise RecipeError("these weights cannot be tuned", problems)
-    return tuple(Weight(name, low, high) for name, (low, high) in given.items())
-
-
-def _pointless(search: Searched, has_ctc: bool, name: str) -> str:
-    """Why a weight weighs nothing here; empty if it does."""
-    if name == "ctc_weight" and not has_ctc:
-        return "the run has no CTC head (`ctc` in its recipe)"
-    needed = NEEDS.get(name, "")
-    if needed and getattr(search, needed, None) in (None, "none"):
-        option = f"--{needed.replace('_', '-')}"
-        return f"there is nothing that it would weigh; give it with {option}"
-    return ""
-
-
-def _range_problem(search: Searched, name: str, low: float, high: float) -> str:
-    field = type(search).model_fields.get(name)
-    if field is None or field.annotation not in (float, float | None):
-        known = [n for n, f in type(search).model_fields.items() if f.annotation is float]
-        return f"{search.kind} search has no such weight; it has {', '.join(known)}"
-    if not low < high:
-        return "a range goes from a lower to a higher number"
-    for end in (low, high):
-        try:
-            type(search).model_validate({**search.model_dump(), name: end})
-        except ValidationError as error:
-            return error.errors()[0]["msg"].lower()
-    return ""
-
-
 def tune(run: Run, asked: Asked, split: str = "dev", progress: Progress | None = None) -> Tuned:
     """Tries weights on a part, draws what came of it, and writes the best into the run.
 
@@ -207,8 +151,7 @@ def tune(run: Run, asked: Asked, split: str = "dev", progress: Progress | None =
             seed=asked.seed,
         )
         tried = progress(work, asked.trials + points) if progress else work
-        once = {tuple(trial.weights.values()): trial for trial in tried}
-        return _finish(run, part, asked, tuple(once.values()), spell)
+        return _finish(run, part, asked, list(tried), spell)
 
 
 class _Spell:
@@ -233,25 +176,32 @@ class _Spell:
         return Measured(scores.wer, scores.cer, scores.distance, found.unended, took)
 
 
-def with_weights(search: Searched, weights: Mapping[str, float]) -> SearchSettings:
-    """A search with other weights; what would weigh nothing is left out of it."""
-    values = {**search.model_dump(), **weights}
-    for weight, needed in NEEDS.items():
-        if values.get(weight) == 0 and needed in values:
-            values[needed] = "none" if needed == "ilm" else None
-    return type(search).model_validate(values)
-
-
 def _first(asked: Asked) -> list[dict[str, float]]:
     """What is tried before anything is drawn: the search as it is, and with no weights at all."""
-    as_it_is = {one.name: getattr(asked.search, one.name) or 0.0 for one in asked.weights}
-    nothing = dict.fromkeys(as_it_is, 0.0)
-    found: list[dict[str, float]] = []
-    for start in (as_it_is, nothing):
-        near = {one.name: one.rounded(start[one.name]) for one in asked.weights}
-        if near not in found:
-            found.append(near)
-    return found
+    as_it_is = {one.name: one.nearest(_begins_at(asked, one)) for one in asked.weights}
+    nothing = {one.name: one.nearest(0.0) for one in asked.weights}
+    return [as_it_is] if as_it_is == nothing else [as_it_is, nothing]
+
+
+def _begins_at(asked: Asked, weight: Weight) -> float:
+    """A weight as the search has it; null is a bound that nothing reaches."""
+    value = getattr(asked.search, weight.name)
+    return math.inf if value is None else float(value)
+
+
+def _notes(run: Run, part: ToScore, asked: Asked) -> Iterator[str]:
+    """What is not as one would take it to be: where the search begins, and the part."""
+    for one in asked.weights:
+        value = getattr(asked.search, one.name)
+        near = one.nearest(_begins_at(asked, one))
+        usual = type(asked.search).model_fields[one.name].default
+        if value is None or (value != near and value != usual):
+            yield (
+                f"{one.name} is {'null' if value is None else f'{value:g}'} in the search to begin "
+                f"from, which is not within {one.low:g} to {one.high:g}: {near:g} is tried instead"
+            )
+    if part.name == run.recipe.data.test:
+        yield f"the weights are tuned on {part.name}: report the error on another part"
 
 
 def _about(run: Run, part: ToScore, asked: Asked) -> dict[str, Any]:
@@ -283,23 +233,22 @@ def _digest_of_folder(path: Path) -> str:
     return _digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
-def _finish(
-    run: Run, part: ToScore, asked: Asked, trials: tuple[Trial, ...], spell: _Spell
-) -> Tuned:
-    best = min(trials, key=lambda trial: trial.rank(asked.judge))
+def _finish(run: Run, part: ToScore, asked: Asked, tried: Sequence[Trial], spell: _Spell) -> Tuned:
+    trials = tuple({tuple(trial.weights.values()): trial for trial in tried}.values())
+    best = best_of(trials, asked.judge)
     search = with_weights(asked.search, best.weights)
     before, after = spell.evaluation(run.transcriber.search), spell.evaluation(search)
     better = getattr(after.scores, asked.judge) < getattr(before.scores, asked.judge)
-    page = run.folder.tuning / LANDSCAPE
+    page = run.folder.tuning / (LANDSCAPE if better or not run.folder.search.exists() else IN_VAIN)
     found = Tuned(
         run.folder.path, part.name, asked, trials, best, search, before, after, better, page,
-        part.notes,
+        (*part.notes, *_notes(run, part, asked)),
     )  # fmt: skip
     write_landscape(
         page,
         trials,
         asked.weights,
-        best,
+        best_of(tried[: asked.trials], asked.judge),
         judge=asked.judge,
         before=float(getattr(before.scores, asked.judge)),
         title=f"{run.recipe.name}: {asked.search.kind} search on {part.name}, "
@@ -309,6 +258,7 @@ def _finish(
         record = {
             "epoch": run.epoch,
             "language_models": language_models_of(found.search),
+            "utterances": checksums(part.cuts),
             **found.as_dict(),
         }
         write_whole(run.folder.tuning / TUNED, json.dumps(record, indent=1) + "\n")

@@ -10,6 +10,9 @@ from spelldown.settings import Settings
 class LimitSettings(Settings):
     """What every kind of search stops at."""
 
+    # A kind's weights are its own: `length_power` has one name in two kinds, and another use.
+    carried = frozenset({"longest", "longest_per_second"})
+
     longest: int = Field(600, ge=1)
     """Most steps an utterance is given; the step that ends it counts as one. As in the seed.
     `transcribe` cuts recordings itself and goes by `longest_per_second` alone where that is set."""

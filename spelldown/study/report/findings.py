@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from spelldown.study.folder import (
     read_scores,
 )
 from spelldown.training.run.run_folder import RunFolder
+from spelldown.writing import is_held
 
 Record = Mapping[str, Any]
 """An epoch's line of metrics.jsonl."""
@@ -71,13 +72,12 @@ class Found:
     @property
     def peak_mib(self) -> float | None:
         """Most memory held: on the GPU if there is one, else by the process."""
-        kept = self.outcome.gpu_peak_mib or self.outcome.peak_mib
-        if kept is not None or not self.records:
-            return kept
         memory = [one.get("memory", {}) for one in self.records]
-        on_gpu = [m["gpu_peak_mib"] for m in memory if m.get("gpu_peak_mib") is not None]
-        held = [m["peak_mib"] for m in memory if m.get("peak_mib") is not None]
-        return max(on_gpu or held, default=None)
+        for key in ("gpu_peak_mib", "peak_mib"):
+            known = [getattr(self.outcome, key), *(one.get(key) for one in memory)]
+            if figures := [figure for figure in known if figure]:
+                return float(max(figures))
+        return None
 
     @property
     def utterances_per_second(self) -> float | None:
@@ -129,8 +129,14 @@ class Findings:
 
     @property
     def going_on(self) -> bool:
-        """Whether anything may still change by itself."""
-        return any(self.states.get(state) for state in ("running", "waiting"))
+        """Whether anything may change by itself, as it is now: somebody runs the study, or has
+        written something of an ordinary run of late."""
+        if not self.study:
+            return any(_is_fresh(run.folder, run.recipe, run.records) for run in self.runs.values())
+        held = is_held(StudyFolder(self.folder).lock)
+        if held is None:
+            return any(self.states.get(state) for state in ("running", "waiting"))
+        return held
 
 
 def find(path: Path) -> Findings:
@@ -143,7 +149,10 @@ def find(path: Path) -> Findings:
         plan = folder.read_plan()
         places = {name: folder.run(name) for name in plan.runs}
         there = {name: place for name, place in places.items() if place.path.is_dir()}
-        return Findings(path, plan, {n: _found(n, place) for n, place in there.items()}, True)
+        found = {name: _found(name, place) for name, place in there.items()}
+        if is_held(folder.lock) is False:
+            found = {name: _left(run) for name, run in found.items()}
+        return Findings(path, plan, found, True)
     if (path / "recipe.yaml").is_file():
         places = {path.name: RunFolder(path)}
     else:
@@ -190,6 +199,14 @@ def _found(name: str, folder: RunFolder) -> Found:
     )
 
 
+def _left(run: Found) -> Found:
+    """A run of a study that nobody runs: what was begun has been killed together with it."""
+    if run.outcome.state != "running":
+        return run
+    reason = f"interrupted after {len(run.records)} of {run.planned} epochs"
+    return replace(run, outcome=run.outcome.now("waiting", reason))
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a file of JSON lines, those written to their ends; none if it is not there."""
     found = []
@@ -208,18 +225,26 @@ def _ordinary(
 ) -> Outcome:
     """How far a run is that no study keeps a record of."""
     outcome = Outcome(name=name, seed=int(recipe.get("seed", 0)), identity="")
-    planned = recipe.get("training", {}).get("epochs")
     kept: dict[str, Any] = {"epochs": len(records)}
     if records:
         best = [one["epoch"] for one in records if one.get("best")]
         kept |= {"updates": records[-1]["updates"], "best_epoch": best[-1] if best else None}
+    if _is_fresh(folder, recipe, records):
+        return outcome.now("running", **kept)
+    return outcome.now("finished" if records else "waiting", **kept)
+
+
+def _is_fresh(folder: RunFolder, recipe: Mapping[str, Any], records: Sequence[Record]) -> bool:
+    """Whether an ordinary run is likely to be trained now."""
+    if len(records) == recipe.get("training", {}).get("epochs"):
+        return False
     place = folder.metrics if records else folder.recipe
     each = records[-1]["seconds"] if records else 0.0
-    with suppress(OSError):
+    try:
         quiet = time.time() - place.stat().st_mtime
-        if len(records) != planned and quiet < FRESH_SECONDS + FRESH_EPOCHS * each:
-            return outcome.now("running", **kept)
-    return outcome.now("finished" if records else "waiting", **kept)
+    except OSError:
+        return False
+    return bool(quiet < FRESH_SECONDS + FRESH_EPOCHS * each)
 
 
 def _side_by_side(path: Path, runs: Mapping[str, Found]) -> Plan:

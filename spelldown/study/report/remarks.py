@@ -1,6 +1,7 @@
 """A remark for each row, written from what happened to its runs."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from spelldown.study.report.findings import Found
 from spelldown.study.report.rows import RowFigures
@@ -8,6 +9,7 @@ from spelldown.training.run.tracking import duration
 
 SLOWER = 1.3  # times the base's seconds an epoch from which it is worth a word
 LATE = 0.95  # of the epochs: a best one after that says that more epochs would have helped
+SPENT = 0.1  # of the highest rate: below that a run has learnt what its schedule foresaw
 WORSE = 1.15  # by how much the dev loss must have risen since its lowest to be told
 
 
@@ -30,7 +32,7 @@ def _states(one: RowFigures) -> str:
     for run in one.runs:
         state, reason = run.outcome.state, run.outcome.reason.rstrip(".")
         if state == "running":
-            told.append(f"{_seed(one, run)}is in epoch {len(run.records) + 1} of {run.planned}")
+            told.append(f"{_seed(one, run)}{_at(run)}")
         elif state == "failed":
             told.append(f"{_seed(one, run)}failed after {_epochs(run)}: {reason}")
         elif state == "stopped":
@@ -42,6 +44,13 @@ def _states(one: RowFigures) -> str:
     if left:
         told.append("not begun" if not begun else f"{left} of {len(one.row.runs)} not begun")
     return " ".join(map(_sentence, told))
+
+
+def _at(run: Found) -> str:
+    """Where a run is that goes on."""
+    if len(run.records) == run.planned:
+        return "is being scored"
+    return f"is in epoch {len(run.records) + 1} of {run.planned}"
 
 
 def _seed(one: RowFigures, run: Found) -> str:
@@ -125,9 +134,12 @@ def _best(one: RowFigures) -> str:
 
 
 def _improving(run: Found) -> bool:
-    """Whether it was better than ever when its epochs were over."""
+    """Whether it was better than ever when its epochs were over, and still learning: where the
+    rate has come down as its schedule foresaw, the last epochs are the best ones by design."""
     count = len(run.records)
-    return run.best is not None and count == run.planned and run.best["epoch"] > LATE * count
+    if run.best is None or count != run.planned or run.best["epoch"] <= LATE * count:
+        return False
+    return bool(run.records[-1]["rate"] > SPENT * max(record["rate"] for record in run.records))
 
 
 def _overfitting(one: RowFigures) -> str:
@@ -139,7 +151,7 @@ def _overfitting(one: RowFigures) -> str:
             risen.append((losses.index(min(losses)) + 1, losses[-1] / min(losses)))
     if not risen or len(risen) < len(one.runs):
         return ""
-    epoch, ratio = risen[len(risen) // 2]
+    epoch, ratio = sorted(risen, key=lambda each: each[1])[len(risen) // 2]
     return f"The dev loss rose by {ratio - 1:.0%} after epoch {epoch}."
 
 
@@ -168,8 +180,8 @@ def _sum(one: RowFigures, count: Callable[[Found], int]) -> int:
 
 
 def _time(one: RowFigures, base: RowFigures | None) -> str:
-    """How an epoch's time compares with the base's."""
-    if base is None or base is one:
+    """How an epoch's time compares with the base's, where it has the same utterances."""
+    if base is None or base is one or _hears(base) != _hears(one):
         return ""
     ours, theirs = _epoch_seconds(one), _epoch_seconds(base)
     if not ours or not theirs:
@@ -181,6 +193,11 @@ def _time(one: RowFigures, base: RowFigures | None) -> str:
     else:
         return ""
     return f"An epoch took {duration(ours)}, {how}."
+
+
+def _hears(one: RowFigures) -> Any:
+    """What a row's runs are trained on, as their recipes say."""
+    return next((run.recipe["data"] for run in one.runs if run.recipe), None)
 
 
 def _epoch_seconds(one: RowFigures) -> float | None:

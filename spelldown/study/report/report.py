@@ -59,21 +59,22 @@ def watch_report(
     told: Callable[[Report], None] = lambda report: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Report:
-    """Writes the report anew whenever something has changed, until every run is over.
+    """Writes the report anew whenever something has changed, as long as the study is run.
 
     told: called after each time it was written. An open page follows by itself; the last one
     written stays as it is.
     """
+    report: Report | None = None
     seen: object = None
     try:
         while True:
             now = _traces(folder)
-            if now != seen:
+            if report is None or now != seen:
                 seen = now
                 report = write_report(folder, into, refresh=seconds)
                 told(report)
-                if not report.findings.going_on:
-                    break
+            if not report.findings.going_on:
+                break
             sleep(seconds)
     except KeyboardInterrupt:
         write_report(folder, into)  # an open page is not to look for newer ones for ever

@@ -14,6 +14,7 @@ from spelldown.training.run.tracking import duration
 
 MINUS = "\N{MINUS SIGN}"
 TITLES = {"distance": "distance", "cer": "CER", "wer": "WER"}
+COSTS = ("parameters", "epochs", "time", "utterances/s", "peak memory")
 CLIPPED = 9.995  # rates above a thousand per cent are told without decimals
 
 
@@ -54,17 +55,17 @@ def aligned(one: RowFigures) -> str:
 
 
 def cost(one: RowFigures) -> dict[str, str]:
-    """Parameters, epochs, time, speed and memory, as words."""
+    """Each of COSTS, as words."""
     spent = one.cost
-    return {
-        "parameters": "" if spent.weights is None else f"{spent.weights / 1e6:.2f} M",
-        "epochs": "" if spent.epochs is None else f"{spent.epochs:g}",
-        "time": "" if not spent.seconds else duration(spent.seconds),
-        "utterances/s": ""
-        if spent.utterances_per_second is None
-        else f"{spent.utterances_per_second:.1f}",
-        "peak memory": "" if spent.peak_mib is None else f"{spent.peak_mib / 1024:.1f} GiB",
-    }
+    speed = spent.utterances_per_second
+    told = (
+        "" if spent.weights is None else f"{spent.weights / 1e6:.2f} M",
+        "" if spent.epochs is None else f"{spent.epochs:g}",
+        "" if not spent.seconds else duration(spent.seconds),
+        "" if speed is None else f"{speed:.1f}",
+        "" if spent.peak_mib is None else f"{spent.peak_mib / 1024:.1f} GiB",
+    )
+    return dict(zip(COSTS, told, strict=True))
 
 
 def markdown(findings: Findings, rows: Sequence[RowFigures]) -> str:
@@ -74,7 +75,7 @@ def markdown(findings: Findings, rows: Sequence[RowFigures]) -> str:
     titles += [_titled(TITLES[m], part, parts) for part in parts for m in MEASURES]
     others = any(one.row.published for one in rows)
     titles += ["published"] * others
-    titles += [*cost(rows[0]), "runs", "remark"] if rows else []
+    titles += [*COSTS, "runs", "remark"]
     base = next((one for one in rows if one.base), None)
     lines = [_line(titles), _line(["---"] * len(titles))]
     for one in rows:
@@ -164,7 +165,7 @@ def _plain(
     one: RowFigures, parts: Sequence[str], base: RowFigures | None
 ) -> Mapping[str, str | float | int | None]:
     line: dict[str, str | float | int | None] = {"row": one.name, "base": int(one.base)}
-    line |= {axis: label for axis, label in one.row.values.items()}
+    line |= {f"axis {axis}": label for axis, label in one.row.values.items()}
     line |= dict(one.setup)
     for part in parts:
         found = one.parts[part]

@@ -11,16 +11,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spelldown.recipe.recipe import Recipe, read_recipe
-from spelldown.study.identity import MEASURED, identity_of
+from spelldown.study.axes import TRIAL, OptunaSettings
+from spelldown.study.folder import Outcome
 from spelldown.study.plan import Planned
 from spelldown.study.where.local import said_of
 
 MODULE = "spelldown.study.running.estimates"
+FREE = ("name", "seed", "optimizer", "schedule", "averaging", "loss", "trackers")
+"""Sections of a recipe that do not decide what an epoch takes; but see `_cost`."""
+COSTLY = ("precision", "device", "threads", "memory", "weight_noise")
+"""Keys of `training` that do."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Sizes:
     """What a run will take on this machine.
 
     weights:       numbers that the model learns
-    memory:        bytes at the highest, in an update of the largest batch
-    epoch_seconds: of training, validation not included; None where the corpus is not there
+    memory:        bytes at the highest, in an update of the largest batch, in others and in search
+    epoch_seconds: of training and validation, if every letter is spelled that search may spell
     seconds:       of the whole run, if it goes to its last epoch
     problem:       why nothing can be said
     """
@@ -44,19 +49,42 @@ class Sizes:
 def sizes_of(
     planned: Planned, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Mapping[str, Sizes]:
-    """The sizes of every run, by its name; recipes that differ in their seed alone share theirs."""
-    groups: dict[tuple[object, ...], list[str]] = {}
-    for name, recipe in planned.recipes.items():
-        plain = recipe.model_copy(update={"seed": 0})
-        made = (getattr(plain.training, key) for key in MEASURED)
-        groups.setdefault((identity_of(plain), *made), []).append(name)
+    """The sizes of every run, by its name; those that differ in nothing that costs share theirs.
+    Where no run is planned yet, since a sampler thinks of all, those of the study's own recipe."""
+    recipes = dict(planned.recipes)
+    if not recipes and planned.base is not None:
+        recipes[planned.base.name] = planned.base
+    groups: dict[str, list[str]] = {}
+    for name, recipe in recipes.items():
+        groups.setdefault(_cost(recipe), []).append(name)
     found: dict[str, Sizes] = {}
     for done, names in enumerate(groups.values()):
         progress(done, len(groups))
-        sizes = measured(planned.recipes[names[0]])
-        found.update(dict.fromkeys(names, sizes))
+        sizes = measured(recipes[names[0]])
+        for name in names:
+            each, epochs = sizes.epoch_seconds, recipes[name].training.epochs
+            found[name] = replace(sizes, seconds=None if each is None else epochs * each)
     progress(len(groups), len(groups))
     return found
+
+
+def trials_left(planned: Planned, known: Mapping[str, Outcome]) -> int:
+    """Runs of trials that are yet to be thought of or to end: one a seed."""
+    settings = planned.study.settings
+    if not isinstance(settings.explore, OptunaSettings):
+        return 0
+    over = sum(outcome.over for name, outcome in known.items() if name.startswith(TRIAL))
+    return max(settings.explore.trials * len(settings.every_seed) - over, 0)
+
+
+def _cost(recipe: Recipe) -> str:
+    """All of a recipe that decides what an epoch takes."""
+    page = recipe.model_dump(mode="json")
+    kept = {key: value for key, value in page.items() if key not in (*FREE, "training")}
+    training = {key: page["training"][key] for key in COSTLY}
+    optimizer = {key: page["optimizer"][key] for key in ("kind", "accumulate")}
+    epochs = recipe.training.epochs if recipe.data.also else None  # by which their shares move
+    return json.dumps([kept, training, optimizer, recipe.loss.uses_ctc, epochs], sort_keys=True)
 
 
 def measured(recipe: Recipe) -> Sizes:
@@ -75,18 +103,15 @@ def measured(recipe: Recipe) -> Sizes:
 
 def measure(page: Path) -> dict[str, Any]:
     """What `Sizes` holds, of the recipe on a page."""
-    from spelldown.recipe.overview import overview
+    from spelldown.recipe.estimate import estimate
+    from spelldown.recipe.parts import build_parts
 
     recipe = read_recipe(page)
-    found = overview(recipe)
-    estimate = found.estimate()
-    epoch = estimate.epoch_seconds
-    return {
-        "weights": sum(part.parameters for part in found.parts),
-        "memory": estimate.memory,
-        "epoch_seconds": epoch,
-        "seconds": None if epoch is None else epoch * recipe.training.epochs,
-    }
+    parts = build_parts(recipe, caching=False)
+    weights = sum(weight.numel() for weight in parts.recognizer.parameters())
+    found = estimate(recipe, parts.recognizer, parts.train, parts.dev)
+    each = (found.epoch_seconds or 0) + (found.validation_seconds or 0)
+    return {"weights": weights, "memory": found.memory, "epoch_seconds": each}
 
 
 if __name__ == "__main__":

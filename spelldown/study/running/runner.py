@@ -9,14 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from spelldown.errors import NotNowError, RecipeError, RunError, StudyError
+from spelldown.errors import NotNowError, RecipeError, StudyError
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.study.folder import Outcome, StudyFolder, moment, write_outcome
 from spelldown.study.identity import IDLE
@@ -25,13 +25,15 @@ from spelldown.study.running.single import INTERRUPTED, NO_SPACE
 from spelldown.study.where.place import Ended, Handle, Job, Place
 from spelldown.training.run.checkpoint import newest
 from spelldown.training.run.tracking import duration
-from spelldown.writing import held, write_whole
+from spelldown.writing import write_whole
 
 TICK = 0.5  # seconds between looks at what runs
 LOST = 3  # machines that may be lost under a run before it counts as failed
 WAITS = (5.0, 20.0, 60.0, 120.0, 300.0)
 """Seconds until the next try, while a place takes no runs; then it is taken at its word."""
 STOPPING = 120.0  # seconds that runs may take to save all, when the study is to end
+PLAN = "plan.json"
+PLACE = ("room", "submit")  # what a place is asked
 SINGLE = "spelldown.study.running.single"
 SAID = {NO_SPACE: "no space left on the disk", INTERRUPTED: "interrupted"}
 
@@ -53,7 +55,14 @@ class More(Protocol):
     """Thinks of rows while the study runs (`study.trials`)."""
 
     def more(self, runner: "Runner") -> bool:
-        """Adds the next row to the plan, if there is one to add now."""
+        """Adds the next row to the plan, if there is one to add now. Raises OSError where the disk
+        does not take it, and may be asked again."""
+
+    def to_come(self) -> int:
+        """Runs of all rows that are not thought of yet."""
+
+    def at_once(self) -> int:
+        """How many of them may go side by side."""
 
 
 @dataclass
@@ -69,10 +78,10 @@ class Runner:
     running: dict[str, Handle] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     losses: dict[str, int] = field(default_factory=dict)
-    unwritten: set[str] = field(default_factory=set)
+    unwritten: set[str] = field(default_factory=set)  # outcomes, and the plan
     since: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)  # in a row, by what was asked
-    paused: float = 0.0  # until when the place is asked for nothing
+    paused: dict[str, float] = field(default_factory=dict)  # until when, by what is not asked
     ending: bool = False
 
     def run(self, place: Place) -> bool:
@@ -89,7 +98,7 @@ class Runner:
                 self._fill(place)
                 self._write_again()
                 idle = not self.running and not self._waiting() and not self._add_rows(place)
-                if idle and time.monotonic() >= self.paused:
+                if idle and not self._paused(*PLACE, "rows"):
                     break
                 self.watcher.tick(self)
                 time.sleep(TICK)
@@ -98,8 +107,13 @@ class Runner:
         return not self.ending
 
     def prepare(self) -> None:
-        """Writes the plan and an outcome for every run that has none."""
+        """Writes the plan and an outcome for every run that has none. Raises OSError if the plan
+        cannot be written, which every run reads."""
         self.folder.write_plan(self.planned.plan)
+        self._take_note()
+
+    def _take_note(self) -> None:
+        """Finds or makes an outcome for every run of the plan."""
         for name, seed in self.planned.plan.runs.items():
             if name not in self.outcomes:
                 identity = self.planned.plan.identities[name]
@@ -124,17 +138,35 @@ class Runner:
         runs = {run for row in rows for run in row.runs.values()}
         return [name for name in self.missing() if name in runs]
 
+    def to_come(self) -> int:
+        """Runs of rows that are not thought of yet."""
+        return self.further.to_come() if self.further is not None and not self.only else 0
+
+    def side_by_side(self) -> int:
+        """The most runs that there can be at a time."""
+        at_once = self.further.at_once() if self.further is not None and not self.only else 0
+        return len(self.asked()) + at_once
+
     def _waiting(self) -> list[str]:
         return [name for name in self.asked() if name not in self.given]
 
     def _add_rows(self, place: Place) -> bool:
         """Adds rows that are thought of while the study runs; whether one was added."""
         added = False
-        while self.further is not None and len(self._waiting()) < self._room(place):
-            if not self.further.more(self):
-                return added
+        if self.further is None or self.only or self._paused("rows"):
+            return added
+        while len(self._waiting()) < self._room(place):
+            try:
+                if not self.further.more(self):
+                    break
+            except OSError as error:  # a full disk: what runs, goes on
+                if not (self._has_patience("rows", error) or self.running or self._waiting()):
+                    raise
+                break
             added = True
-            self.prepare()
+            self.refusals.pop("rows", None)
+            self._write_plan()
+            self._take_note()
         return added
 
     def _fill(self, place: Place) -> None:
@@ -142,12 +174,12 @@ class Runner:
         self._add_rows(place)
         for name in self._waiting()[: self._room(place)]:
             self._submit(name, place)
-            if time.monotonic() < self.paused:
+            if self._paused(*PLACE):
                 break
 
     def _room(self, place: Place) -> int:
         """How many runs the place takes now; none while it is left in peace."""
-        if time.monotonic() < self.paused:
+        if self._paused(*PLACE):
             return 0
         try:
             room = place.room()
@@ -158,15 +190,18 @@ class Runner:
         self.refusals.pop("room", None)
         return max(room, 0)
 
-    def _has_patience(self, asked: str, error: NotNowError) -> bool:
-        """Whether a place that refuses is to be asked again, which it is not for a while."""
+    def _has_patience(self, asked: str, error: Exception) -> bool:
+        """Whether who refuses is to be asked again, which does not happen for a while."""
         refusals = self.refusals.get(asked, 0)
         if refusals == len(WAITS):
             return False
         self.refusals[asked] = refusals + 1
-        self.paused = time.monotonic() + WAITS[refusals]
+        self.paused[asked] = time.monotonic() + WAITS[refusals]
         self.watcher.message(f"{error}; the next try is in {duration(WAITS[refusals])}")
         return True
+
+    def _paused(self, *asked: str) -> bool:
+        return any(time.monotonic() < self.paused.get(one, 0.0) for one in asked)
 
     def _submit(self, name: str, place: Place) -> None:
         recipe = self.planned.recipes[name]
@@ -252,18 +287,28 @@ class Runner:
         self.watcher.changed(outcome)
 
     def _write(self, outcome: Outcome) -> None:
-        """Writes an outcome, or remembers to do so when the disk has room again."""
+        run = self.folder.rows / outcome.name
+        self._try(outcome.name, lambda: write_outcome(run, outcome))
+
+    def _write_plan(self) -> None:
+        """Writes the plan with a row more, which runs do not read of it."""
+        self._try(PLAN, lambda: self.folder.write_plan(self.planned.plan))
+
+    def _try(self, name: str, write: Callable[[], None]) -> None:
+        """Writes, or remembers to do so when the disk has room again."""
         try:
-            write_outcome(self.folder.rows / outcome.name, outcome)
-            self.unwritten.discard(outcome.name)
+            write()
+            self.unwritten.discard(name)
         except OSError as error:
-            if outcome.name not in self.unwritten:
-                self.watcher.message(f"{outcome.name}: its outcome cannot be written yet: {error}")
-            self.unwritten.add(outcome.name)
+            if name not in self.unwritten:
+                self.watcher.message(f"{name}: cannot be written yet: {error}")
+            self.unwritten.add(name)
 
     def _write_again(self) -> None:
         for name in tuple(self.unwritten):
-            if name not in self.running:
+            if name == PLAN:
+                self._write_plan()
+            elif name not in self.running:
                 self._write(self.outcomes[name])
 
     def _end(self) -> None:
@@ -300,42 +345,3 @@ class Runner:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-@contextmanager
-def alone(folder: StudyFolder) -> Iterator[None]:
-    """Keeps other processes from running the study in a folder while the context lasts.
-
-    Raises RunError if another does.
-    """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with held(folder.lock) as ours:
-            if not ours:
-                told = "another process runs this study; wait for it, or stop it"
-                raise RunError(f"{folder}: {told}")
-            yield
-    finally:
-        with suppress(OSError):  # nothing came of it; else it is not empty
-            folder.path.rmdir()
-
-
-def hold_new(folder: StudyFolder) -> None:
-    """Raises StudyError if there is a study in the folder, which is then to be resumed."""
-    if not folder.plan.exists():
-        if folder.path.exists() and (not folder.path.is_dir() or _holds_other(folder)):
-            raise StudyError(f"{folder} is not an empty folder; choose another one with --into")
-        return
-    plan, known = folder.read_plan(), folder.known()
-    over = sum(known[name].over for name in plan.runs if name in known)
-    raise StudyError(
-        f"{folder} has this study already, {over} of {len(plan.runs)} runs finished. To do what is "
-        "missing: --resume; or choose another folder with --into"
-    )
-
-
-def _holds_other(folder: StudyFolder) -> bool:
-    """Whether there is more in a folder than what a study leaves that ended before its plan."""
-    ours = {folder.lock.name, folder.log.name, folder.settings.name, folder.trials.name}
-    there = (path.name for path in folder.path.iterdir())
-    return any(name not in ours and not name.endswith(".partial") for name in there)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,6 +179,8 @@ class Single:
         """Writes the outcome, with all that the run's folder tells."""
         seconds = self.before.seconds + time.monotonic() - self.began
         known = told_by(self.folder)
+        for most in ("peak_mib", "gpu_peak_mib"):  # a process that goes on counts from nothing
+            known[most] = highest((known.get(most), getattr(self.before, most)))
         over = {} if state == "running" else {"ended": moment(), "seconds": round(seconds, 3)}
         outcome = self.before.now(state, reason, **{**known, **over, **others})
         outcome = replace(outcome, machine=platform.node())
@@ -210,10 +212,16 @@ def told_of(
 
 def told_by(folder: RunFolder) -> dict[str, Any]:
     """What a run's metrics.jsonl says, as fields of its outcome."""
-    repairs = tuple(repair["remedy"] for repair in folder.read_repairs())
+    tries = (RunFolder(path) for path in folder.tries.glob("*"))
+    told = (record for one in (folder, *tries) for record in one.read_metrics())
+    memory = [record["memory"] for record in told if "memory" in record]
+    always = {
+        "repairs": tuple(repair["remedy"] for repair in folder.read_repairs()),
+        **{key: highest(m[key] for m in memory) for key in ("peak_mib", "gpu_peak_mib")},
+    }
     records = folder.read_metrics()
     if not records:
-        return {"repairs": repairs}
+        return always
     last = records[-1]
     best = [record["epoch"] for record in records if record["best"]]
     aligned = [r["epoch"] for r in records if r["alignment"]["verdict"] == "aligned"]
@@ -223,13 +231,16 @@ def told_by(folder: RunFolder) -> dict[str, Any]:
         "updates": last["updates"],
         "best_epoch": best[-1] if best else None,
         "weights": weights_of(folder),
-        "peak_mib": last["memory"]["peak_mib"],
-        "gpu_peak_mib": last["memory"]["gpu_peak_mib"],
         "utterances_per_second": round(sum(speeds) / len(speeds), 3),
         "alignment": last["alignment"]["verdict"],
         "aligned_epoch": aligned[0] if aligned else None,
-        "repairs": repairs,
+        **always,
     }
+
+
+def highest(figures: Iterable[float | None]) -> float | None:
+    """The highest of those that are known; None if none is."""
+    return max((figure for figure in figures if figure is not None), default=None)
 
 
 def weights_of(folder: RunFolder) -> int | None:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spelldown.study.folder import Outcome, Row, StudyFolder
+from spelldown.study.folder import Outcome, Row, StudyFolder, counted
 from spelldown.training.run.tracking import duration
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class View:
         outcomes = [runner.outcomes[name] for name in runner.planned.plan.runs]
         over = sum(outcome.over for outcome in outcomes)
         counts = {s: sum(o.state == s for o in outcomes) for s in ("failed", "running")}
-        told = [f"{over} of {len(outcomes)} runs over"]
+        told = [f"{over} of {counted(len(outcomes) + runner.to_come(), 'run')} over"]
         told += [f"{count} {state}" for state, count in counts.items() if count]
         left = self.left(runner)
         text = ", ".join(told) + ("" if left is None else f"; about {duration(left)} left")
@@ -132,13 +132,14 @@ class View:
 
     def left(self, runner: "Runner") -> float | None:
         """Seconds until all that is missing is done; None if nothing is, or nobody can tell."""
-        missing = [name for name in runner.missing() if runner.outcomes[name].state != "failed"]
+        missing = [name for name in runner.asked() if runner.outcomes[name].state != "failed"]
+        to_come = runner.to_come()
         each = {name: self._takes(runner, name) for name in runner.planned.plan.runs}
         known = [takes for takes in each.values() if takes is not None]
-        if not missing or not known:
+        if not (missing or to_come) or not known:
             return None
         mean = sum(known) / len(known)
-        total = 0.0
+        total = to_come * mean
         for name in missing:
             done = self._spent(name)
             total += max((each[name] or mean) - done, 0.0)
@@ -193,7 +194,7 @@ def told(outcome: Outcome) -> str:
         return f"{outcome.name}: begun" if not outcome.starts else f"{outcome.name}: goes on"
     parts = [f"{outcome.name}: {outcome.state}"]
     if outcome.over:
-        parts.append(f"after {outcome.epochs} epochs in {duration(outcome.seconds)}")
+        parts.append(f"after {counted(outcome.epochs, 'epoch')} in {duration(outcome.seconds)}")
         for part, figures in outcome.scores.items():
             if "cer" in figures:
                 parts.append(f"{part} CER {figures['cer']:.1%}, WER {figures['wer']:.1%}")

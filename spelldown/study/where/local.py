@@ -31,16 +31,23 @@ class LocalSettings(Settings):
     threads: int | None = Field(None, ge=1)
     """Of each run, where its recipe states none; null shares the cores out evenly."""
     gigabytes: float = Field(GIBIBYTES, gt=0)
-    """Memory (GiB) that one run is taken to need, when it is decided how many go side by side."""
+    """Memory (GiB) that one run is taken to need, when it is decided how many go side by side;
+    more where a recipe's training.memory is more."""
 
 
 class LocalPlace:
     """This machine."""
 
-    def __init__(self, settings: LocalSettings, runs: int) -> None:
-        """`runs` are there to be run: no more than those are planned for."""
+    def __init__(
+        self, settings: LocalSettings, runs: int, threads: int = 1, gibibytes: float = 0.0
+    ) -> None:
+        """`runs` are there to be run: no more than those are planned for. `threads` and
+        `gibibytes` are the most that the recipe of any of them states."""
         self.gpus = _gpus()
-        self.lanes = settings.side_by_side or min(_lanes(self.gpus, settings), max(runs, 1))
+        fitting = len(self.gpus) or _lanes(
+            max(threads, settings.threads or 1), max(gibibytes, settings.gigabytes)
+        )
+        self.lanes = settings.side_by_side or min(fitting, max(runs, 1))
         self.threads = settings.threads or max(1, _cores() // self.lanes)
         self.running: list[LocalHandle] = []
 
@@ -138,12 +145,10 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _lanes(gpus: Sequence[str], settings: LocalSettings) -> int:
-    if gpus:
-        return len(gpus)
-    free = _free_gibibytes()
-    fitting = _cores() if free is None else int(free / settings.gigabytes)
-    return max(1, min(_cores(), fitting))
+def _lanes(threads: int, gibibytes: float) -> int:
+    """Runs of so many threads and so much memory that this machine has room for."""
+    free, cores = _free_gibibytes(), _cores() // threads
+    return max(1, cores if free is None else min(cores, int(free / gibibytes)))
 
 
 def _free_gibibytes() -> float | None:

@@ -28,7 +28,7 @@
 
   // Curves.
   const panels = document.getElementById("panels"), legend = document.getElementById("legend");
-  const HEIGHT = 190, LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 20;
+  const HEIGHT = 190, LEFT = 44, RIGHT = 8, TOP = 8, BOTTOM = 20, LABELS = 6;
   function make(name, attributes, parent, text) {
     const one = document.createElementNS(SVG, name);
     for (const key in attributes) one.setAttribute(key, attributes[key]);
@@ -45,9 +45,9 @@
     return found;
   }
   function decades(low, high) {
-    const found = [], few = high / low < 300;
+    const found = [], few = high / low < 300, every = Math.ceil(Math.log10(high / low) / LABELS);
     for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++)
-      for (const m of few ? [1, 2, 5] : [1]) { const v = m * 10 ** power; if (v >= low && v <= high) found.push(v); }
+      for (const m of few ? [1, 2, 5] : power % every ? [] : [1]) { const v = m * 10 ** power; if (v >= low && v <= high) found.push(v); }
     return found;
   }
   function draw(panel, curve) {
@@ -63,13 +63,17 @@
     const log = curve.log && positive.length === values.length && Math.max(...values) / Math.min(...positive) > 15;
     let low = log ? Math.min(...positive) : curve.zero ? 0 : Math.min(...values), high = Math.max(...values);
     if (curve.top) high = curve.top;
-    if (log) { low = Math.max(low, high / 2e3) / 1.1; high *= 1.1; } else { const room = (high - low || Math.abs(high) || 1) * 0.05; high += room; if (!curve.zero) low -= room; }
+    const constant = high === low, only = high;
+    if (log) { low /= 1.1; high *= 1.1; } else { const room = (high - low || Math.abs(high) || 1) * 0.05; high += room; if (!curve.zero) low -= room; }
+    const marks = constant ? [only] : log ? decades(low, high) : steps(low, high, 4);
+    const longest = Math.max(...marks.map(v => { const one = make("text", {}, svg, told(v)), wide = one.getComputedTextLength(); one.remove(); return wide; }));
+    const left = Math.max(LEFT, Math.ceil(longest) + 8);
     const scale = v => log ? Math.log(v) : v;
-    const x = e => LEFT + (e - 1) / (last - 1) * (width - LEFT - RIGHT);
+    const x = e => left + (e - 1) / (last - 1) * (width - left - RIGHT);
     const y = v => TOP + (scale(high) - scale(Math.min(Math.max(v, low), high))) / (scale(high) - scale(low)) * (HEIGHT - TOP - BOTTOM);
-    for (const v of log ? decades(low, high) : steps(low, high, 4)) {
-      make("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v) }, svg);
-      make("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, svg, told(v));
+    for (const v of marks) {
+      make("line", { class: "grid", x1: left, x2: width - RIGHT, y1: y(v), y2: y(v) }, svg);
+      make("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, svg, told(v));
     }
     for (const e of steps(1, last, 5)) if (e >= 1 && Number.isInteger(e)) make("text", { x: x(e), y: HEIGHT - 5, "text-anchor": "middle" }, svg, e);
     for (const { row, run, nth } of runs) {
@@ -80,7 +84,7 @@
       if (run.epoch.length === 1 && run[curve.key][0] !== null) make("circle", { class: "k" + row.colour, cx: x(run.epoch[0]), cy: y(run[curve.key][0]), r: 2.5 }, svg);
     }
     panel.querySelector("h3").textContent = curve.name + (log ? " (logarithmic)" : "");
-    panel.at = px => Math.min(last, Math.max(1, Math.round(1 + (px - LEFT) / (width - LEFT - RIGHT) * (last - 1))));
+    panel.at = px => Math.min(last, Math.max(1, Math.round(1 + (px - left) / (width - left - RIGHT) * (last - 1))));
     panel.x = x;
   }
   function tell(panel, curve, px) {

@@ -20,6 +20,7 @@ from spelldown.study.report.page.spelled import utterances
 from spelldown.study.report.reckoning.intervals import MEASURES
 from spelldown.study.report.rows import InPart, RowFigures
 from spelldown.study.report.tables import (
+    COSTS,
     TITLES,
     between,
     change,
@@ -67,7 +68,7 @@ def page(findings: Findings, rows: Sequence[RowFigures], refresh: float | None =
         part_options=[(part, part) for part in parts],
         measure_options=[(measure, TITLES[measure]) for measure in MEASURES],
         columns=COLUMNS,
-        costs=tuple(cost(rows[0])),
+        costs=COSTS,
         forests=forests(own, parts),
         effects=groups(rows, parts),
         curves=any(run.records for one in rows for run in one.runs),
@@ -108,6 +109,8 @@ def _state(findings: Findings) -> str:
     """`12 runs: 9 finished, 1 failed, 2 waiting`."""
     states = findings.states
     total = sum(states.values())
+    if not total:
+        return "no run yet"
     runs = f"{total} run{'s' * (total != 1)}"
     if set(states) == {"finished"}:
         return f"{runs}, all finished" if total > 1 else f"{runs}, finished"
@@ -126,7 +129,7 @@ def _progress(findings: Findings) -> list[tuple[str, float]]:
 def _about(findings: Findings, rows: Sequence[RowFigures]) -> str:
     seeds = sorted({seed for one in rows for seed in one.row.runs})
     told = [f"{len(rows)} row{'s' * (len(rows) != 1)}"]
-    if findings.study:
+    if findings.study and seeds:
         told.append(f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}")
     for part in findings.plan.parts:
         counts = {r.scores[part].utterances for o in rows for r in o.runs if part in r.scores}
