@@ -112,7 +112,8 @@ def test_a_language_model_that_is_not_there_is_told_before_the_work(trained: Tra
 def test_the_runs_own_search_page_counts_unless_it_is_passed_over(trained: Trained) -> None:
     (trained.run / "search.yaml").write_text("search: {kind: beam, beam: 2}\n")
     assert scores(trained.run)["search"]["beam"] == 2
-    assert scores(trained.run, "--beam", 3)["search"]["beam"] == 3
+    over = scores(trained.run, "--beam", 3)
+    assert over["search"]["beam"] == 3 and "is laid over" in " ".join(over["notes"])
     assert scores(trained.run, "--search", "greedy")["search"]["kind"] == "greedy"
     assert scores(trained.run, "--untuned")["search"]["kind"] == "greedy"
     (trained.run / "search.yaml").write_text("search: {kind: beam, lm: lms/gone, lm_weight: 0.5}\n")

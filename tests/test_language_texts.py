@@ -12,6 +12,7 @@ from trained_run import toy_page
 from typer.testing import CliRunner, Result
 
 from spelldown.cli import app
+from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError, LanguageModelError
 from spelldown.recipe.language.ngram import train_ngram
@@ -47,6 +48,20 @@ def test_sentences_of_a_test_are_left_out_by_line_or_from_a_kaldi_text(tmp_path:
     texts = texts_of(tmp_path, LINES, leave_out=(plain, kaldi))
     assert list(texts.sentences()) == ["FOUR FIVE", "EIGHT"]
     assert texts.met.left_out == 3
+
+
+def test_sentences_of_a_part_of_arrays_are_left_out_by_its_folder(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", {"test": 2})
+    part = read_part(ArraysSettings(root=corpus), "test")
+    texts = texts_of(tmp_path, [*part.texts, "ZOO"], leave_out=(corpus / "test",))
+    assert list(texts.sentences()) == ["ZOO"]
+    assert texts.met.left_out == 2
+
+
+def test_a_language_model_in_the_making_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "lm" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(LanguageModelError, match="training is not over"):
+        load_language_model(tmp_path / "lm", COURSE)
 
 
 def test_unknown_characters_stop_it_and_are_counted_and_shown(tmp_path: Path) -> None:

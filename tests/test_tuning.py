@@ -31,7 +31,7 @@ from spelldown.recipe.using.trials import (
     weights_to_tune,
     with_weights,
 )
-from spelldown.recipe.using.tuning import Asked, tune
+from spelldown.recipe.using.tuning import Asked, _first, tune
 from spelldown.search.search import BeamSettings, GreedySettings, RandomSettings
 from spelldown.writing import held
 
@@ -300,3 +300,12 @@ def test_wrong_ranges_and_unweighed_models_are_refused_on_the_command_line(run: 
 
     assert "as in ctc_weight=0:0.5" in refused("runs/a", "--try", "ctc_weight=0.5")
     assert "No such option: --untuned" in refused("runs/a", "--untuned")
+
+
+def test_the_advised_ctc_weight_is_among_the_first_that_are_tried() -> None:
+    asked = Asked(BeamSettings(length_bonus=0.7), (CTC, BONUS))
+    assert [tuple(start.values()) for start in _first(asked)] == [
+        (0.0, 0.7),
+        (0.0, 0.0),
+        (0.3, 0.0),
+    ]

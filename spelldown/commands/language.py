@@ -73,7 +73,8 @@ def train_lm(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Sentences to leave out, such as a test's: lines, Kaldi text, table, manifest.",
+            help="Sentences to leave out, such as a test's: lines, Kaldi text, table, manifest, or "
+            "a folder of the course's arrays.",
             rich_help_panel=FROM,
         ),
     ] = None,
@@ -121,7 +122,7 @@ def train_lm(
     """Make a language model of texts, of a corpus' transcripts, or of both.
 
     `spelldown tune RUN --search beam --lm OUT` finds how much it should count. Without tuning,
-    search asks it with `spelldown evaluate RUN --search beam --ctc 0.3 --lm OUT --lm-weight 0.4`.
+    search asks it with `spelldown evaluate RUN --search beam --ctc 0.3 --lm OUT --lm-weight 0.3`.
     """
     given = list(overrides or ())
     of_data = [one for one in given if one.startswith("data.")]

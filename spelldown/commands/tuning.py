@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spelldown.commands.options import Json, RunPath
+from spelldown.commands.options import INTERRUPTED, Json, RunPath
 from spelldown.commands.search_options import Searching, with_options_of_a_search_to_tune
 from spelldown.terminal import console, described, tracked
 
@@ -74,7 +74,11 @@ def tune(
     has_ctc = loaded.transcriber.recognizer.ctc is not None
     tuning = weights_to_tune(search, has_ctc, ranges)
     asked = Asked(search, tuning, judge.value, trials, points, seed)
-    found = tuned(loaded, asked, split, tracked("trials", err))
+    try:
+        found = tuned(loaded, asked, split, tracked("trials", err))
+    except KeyboardInterrupt:
+        err.print("interrupted; the trials so far are kept, and the same command goes on with them")
+        raise typer.Exit(INTERRUPTED) from None
     for note in found.notes:
         err.print(note, style="yellow")
     if json_:
@@ -135,13 +139,24 @@ def _show(found: "Tuned") -> None:
         f"difference {said(difference, '+')} ({said(low, '+')} to {said(high, '+')}): {verdict}; "
         "chosen on these utterances, it flatters itself a little"
     )
-    for weight in found.asked.weights:
-        if found.best.weights[weight.name] > weight.high - END * (weight.high - weight.low):
-            out.print(
-                f"{weight.name} is best at the end of its range: --try "
-                f"{weight.name}={weight.low:g}:{2 * weight.high:g} looks further",
-                style="yellow",
-            )
+    weights = found.asked.weights
+    for name, weight in (("lm", "lm_weight"), ("rescore_lm", "rescore_weight")):
+        if found.best.weights.get(weight) == 0:
+            out.print(f"the language model ({name}) is left out: the best trial was without it")
+    ends = [
+        one.name
+        for one in weights
+        if found.best.weights[one.name] > one.high - END * (one.high - one.low)
+    ]
+    if ends:
+        further = " ".join(
+            f"--try {one.name}={one.low:g}:{(2 if one.name in ends else 1) * one.high:g}"
+            for one in weights
+        )
+        out.print(
+            f"{' and '.join(ends)}: best at the end of the range; to look further: {further}",
+            style="yellow",
+        )
     out.print(f"how each weight moves it: {found.page}")
     if found.written:
         out.print(f"written to {found.run}/search.yaml; next: spelldown evaluate {found.run}")

@@ -301,6 +301,11 @@ def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -
         raise LanguageModelError(summary, error.problems) from None
     if tuned and folder.search.is_file():
         notes = notes_on_search(folder, epoch, recipe.search)
+        if any(text.startswith("search.") for text in overrides):
+            notes += (
+                f"what was said of the search is laid over {folder.search}, which tuning wrote; "
+                "--untuned lays it over the recipe's own",
+            )
     else:
         notes = notes_on_weights(recipe.search)
     return replace(run, notes=(*notes, *notes_on_models(run)))

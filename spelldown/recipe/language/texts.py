@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from spelldown.data.corpora import ArraysSettings, read_part
 from spelldown.data.preparing.text import TextForm, TextSettings
 from spelldown.data.synthesis.texts import compared, forbidden_in, read_lines
 from spelldown.data.vocabulary import Vocabulary, describe_unknown, normalised
@@ -29,7 +30,8 @@ class TextsSettings(Settings):
     leave_out: tuple[Path, ...] = Field(
         (),
         description="sentences that are left out wherever they occur, such as a test's: lines, a "
-        "Kaldi text, a table or a manifest; may be given again",
+        "Kaldi text, a table, a manifest, or a part's folder in the course's layout; may be given "
+        "again",
     )
     unknown: Literal["stop", "drop-line", "drop-character"] = Field(
         "stop", description="what is done with characters that the vocabulary lacks"
@@ -85,7 +87,7 @@ class Texts:
         form = settings.text_form
         self._form = None if form == "as-is" else TextForm(TextSettings(form=form))
         self._forbidden = {
-            key for path in settings.leave_out for keys in forbidden_in(path) for key in keys
+            key for path in settings.leave_out for keys in _left_out(path) for key in keys
         }
         known = (line for line in map(_tidy, judging) if line and not vocabulary.unknown(line))
         self.judging = list(known)
@@ -175,6 +177,14 @@ class Texts:
             "punctuation",
             [*problems[: SHOWN - 1], *more],
         )
+
+
+def _left_out(path: Path) -> Iterator[list[str]]:
+    """What each sentence of a file, or of a part in the course's layout, is as it is compared."""
+    if path.is_dir():
+        part = read_part(ArraysSettings(root=path.parent), path.name)
+        return ([compared(text)] for text in part.texts)
+    return forbidden_in(path)
 
 
 def _tidy(line: str) -> str:

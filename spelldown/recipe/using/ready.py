@@ -39,7 +39,8 @@ def make_ready(run: Run, search: SearchSettings) -> None:
         if told[named] not in (None, "none") and not told[weight]
     ]
     problems += [
-        f"search.{weight} is {told[weight]:g} and there is no search.{named} that it would weigh"
+        f"search.{weight} is {told[weight]:g} and there is no search.{named} that it would weigh: "
+        f"name it by --{named.replace('_', '-')}"
         for named, weight in WEIGHED.items()
         if told[named] in (None, "none") and told[weight]
     ]

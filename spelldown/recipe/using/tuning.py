@@ -46,6 +46,7 @@ from spelldown.search.transcribing.transcriber import Listened
 from spelldown.training.run.checkpoint import newest
 from spelldown.writing import held, write_whole
 
+ADVISED = 0.3  # the CTC head's share, as docs/search.md has it
 IN_VAIN = "landscape-in-vain.html"  # where the run's search has the picture of another tuning
 
 
@@ -177,10 +178,15 @@ class _Spell:
 
 
 def _first(asked: Asked) -> list[dict[str, float]]:
-    """What is tried before anything is drawn: the search as it is, and with no weights at all."""
+    """What is tried before anything is drawn: the search as it is, with no weights at all, and with
+    the CTC weight that is advised where nothing is tuned."""
     as_it_is = {one.name: one.nearest(_begins_at(asked, one)) for one in asked.weights}
     nothing = {one.name: one.nearest(0.0) for one in asked.weights}
-    return [as_it_is] if as_it_is == nothing else [as_it_is, nothing]
+    advised = {
+        one.name: one.nearest(ADVISED if one.name == "ctc_weight" else 0.0) for one in asked.weights
+    }
+    each = {tuple(start.values()): start for start in (as_it_is, nothing, advised)}
+    return list(each.values())
 
 
 def _begins_at(asked: Asked, weight: Weight) -> float:

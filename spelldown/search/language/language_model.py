@@ -128,6 +128,11 @@ def read_page(folder: Path) -> dict[str, Any]:
     try:
         page = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
+        if (folder / "checkpoints").is_dir():
+            raise LanguageModelError(
+                f"{folder}: this language model's training is not over; the `spelldown train-lm` "
+                "that began it goes on where it stopped"
+            ) from None
         raise LanguageModelError(
             f"{folder} holds no language model: {file}: {error.strerror}. "
             "`spelldown train-lm` makes one; an ARPA file can be named as it is"
