@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,9 @@ def test_broken_off_at_every_update_it_ends_as_the_unbroken_one(tmp_path: Path, 
 
 def test_called_again_when_done_it_changes_nothing(trained: Path) -> None:
     before = (trained / "weights.safetensors").read_bytes(), outcome(trained)
-    assert train(trained, *LONG).ending == "finished"
+    lines: list[str] = []
+    assert train(trained, *LONG, tracker=PlainLines(lines.append)).ending == "finished"
+    assert any(re.search(r"going on after \d+ updates", line) for line in lines)
     assert ((trained / "weights.safetensors").read_bytes(), outcome(trained)) == before
 
 

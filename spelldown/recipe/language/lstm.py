@@ -65,7 +65,9 @@ def train_lstm(
         write_whole(run.vocabulary, vocabulary.to_json())
         run.note_start()
         _tell(tracker, model, learning, judging, run)
-        trainer.resume()
+        if trainer.resume():
+            at = trainer.progress
+            tracker.message(f"going on after {at.updates} updates, in epoch {at.epoch}")
         outcome = trainer.fit()
         if outcome.ending != "interrupted":
             _keep(run, recipe, trainer, about or {})
