@@ -18,6 +18,7 @@ from toy_corpus import write_corpus
 
 from spelldown.data.batching import Batch
 from spelldown.errors import DoesNotFitError
+from spelldown.model.listening.normalisation import Norm
 from spelldown.model.spelling.speller import Feedback
 from spelldown.training.guard.failing import is_out_of_memory
 from spelldown.training.guard.fits import Fits, Lesson
@@ -61,7 +62,7 @@ class Narrow:
 
 
 def exact_update(
-    batches: Sequence[Batch], most: int, monkeypatch: pytest.MonkeyPatch, norm: str = "layer"
+    batches: Sequence[Batch], most: int, monkeypatch: pytest.MonkeyPatch, norm: Norm = "layer"
 ) -> tuple[Update, list[torch.Tensor], Narrow]:
     """A plain step along the gradient in float64, without anything drawn by chance."""
     recognizer = tiny_recognizer(dropout=0.0, norm=norm).double()
