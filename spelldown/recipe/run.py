@@ -299,15 +299,16 @@ def load_run(path: Path, overrides: Sequence[str] = (), *, tuned: bool = True) -
             raise
         summary = f"{error.summary} ({folder.search} asks for it; --untuned passes that over)"
         raise LanguageModelError(summary, error.problems) from None
-    if tuned and folder.search.is_file():
-        notes = notes_on_search(folder, epoch, recipe.search)
-        if any(text.startswith("search.") for text in overrides):
-            notes += (
-                f"what was said of the search is laid over {folder.search}, which tuning wrote; "
-                "--untuned lays it over the recipe's own",
-            )
-    else:
-        notes = notes_on_weights(recipe.search)
+    notes = notes_on_search(folder, epoch, recipe.search) if tuned else ()
+    said = any(text.startswith("search.") for text in overrides)
+    if not (tuned and folder.search.is_file()):
+        notes += notes_on_weights(recipe.search)
+    elif said and _opened(path, (), tuned)[1].search.kind == recipe.search.kind:
+        notes += (  # another kind of search keeps none of its weights
+            f"what was said of the search is laid over {folder.search}, which tuning wrote; "
+            "--untuned lays it over the recipe's own",
+            *notes_on_weights(recipe.search),
+        )
     return replace(run, notes=(*notes, *notes_on_models(run)))
 
 
