@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 from made_tuning import BONUS, CTC, made_run, tuned
+from typer.testing import CliRunner
 
+from spelldown.cli import app
+from spelldown.commands.tuning import _show
 from spelldown.data.corpora import read_part
+from spelldown.recipe import run as runs
 from spelldown.recipe.run import Run
+from spelldown.recipe.using import tuning as using
 from spelldown.recipe.using.comparison import compare, read_searches
 from spelldown.recipe.using.landscape import landscape
 from spelldown.recipe.using.trained_on import known_to_tuning
@@ -127,3 +132,31 @@ def test_a_tuning_on_test_is_told_at_once_and_in_a_table(run: Run, tmp_path: Pat
     page.write_text("greedy: {kind: greedy}\nmine: tuned\n")
     (note,) = compare([run], "test", read_searches(page, [run])).notes
     assert "mine: ctc_weight" in note and "10 of the 10 utterances of test" in note
+
+
+# --- what the command prints
+
+
+def test_a_weight_at_its_end_and_a_model_left_out_are_told_with_what_to_do(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tuned(run, trials=2)
+    weights = {"ctc_weight": 0.3, "length_bonus": 1.5, "lm_weight": 0.0}
+    asked = replace(found.asked, weights=(CTC, BONUS, Weight("lm_weight", 0.0, 1.0)))
+    _show(replace(found, asked=asked, best=replace(found.best, weights=weights)))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the language model (lm) is left out" in said
+    further = "--try ctc_weight=0:0.7 --try length_bonus=-0.5:3 --try lm_weight=0:1"
+    assert f"length_bonus: best at the end of the range; to look further: {further}" in said
+
+
+def test_a_stopped_tuning_says_that_it_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: Any) -> Tuned:
+        raise KeyboardInterrupt
+
+    run.transcriber.search = GreedySettings()
+    monkeypatch.setattr(runs, "load_run", lambda path, changes, tuned: run)
+    monkeypatch.setattr(using, "tune", stopped)
+    done = CliRunner().invoke(app, ["tune", str(run.folder.path)])
+    assert done.exit_code == 130
+    assert "the same command goes on" in done.stderr
