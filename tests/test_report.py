@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_study import MadeStudy, data_of, rows_of, told
+from made_study import DEMO, MadeStudy, data_of, rows_of, told
 from typer.testing import CliRunner
 
 from spelldown.cli import app
 from spelldown.errors import StudyError
+from spelldown.study.columns import COLUMNS, number, setup
 from spelldown.study.folder import Row
-from spelldown.study.report.columns import COLUMNS, number, setup
 from spelldown.study.report.findings import find
 from spelldown.study.report.page.images import BUDGET, strips
 from spelldown.study.report.page.spelled import marked, utterances
@@ -219,6 +219,13 @@ def test_the_seeds_rows_read_as_the_seeds_table_had_them() -> None:
     assert first["data"] == "train-clean-100"
     assert sixth["listener"] == "conv to 512, 3 pyramids of 3 BiLSTM"
     assert (sixth["batch"], sixth["weight decay"]) == ("32", "1e-6")
+
+
+def test_a_batch_of_what_fits_says_so() -> None:
+    from spelldown.recipe.recipe import read_recipe
+
+    recipe = read_recipe(DEMO, ["batching.frames=auto", "batching.utterances=12"])
+    assert setup(recipe.model_dump(mode="json"))["batch"] == "12 / frames that fit"
 
 
 def test_numbers_are_written_as_people_write_them() -> None:

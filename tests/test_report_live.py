@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_study import EPOCHS, MadeStudy, data_of, rows_of, told, unfinished_line
+from tiny_study import planned_in
 
 from spelldown.study.folder import StudyFolder
 from spelldown.study.report.findings import find
@@ -63,6 +64,17 @@ def test_a_study_of_which_nothing_has_begun_has_a_page(made: MadeStudy, runs: in
     assert report.findings.states == ({"waiting": 1} if runs else {})
     assert ("Not begun." if runs else "no run yet") in report.html.read_text()
     assert report.markdown.read_text().count("| row ") == 1
+
+
+def test_a_row_that_has_not_begun_shows_what_is_planned(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "seed")
+    seed = Path(__file__).parent.parent / "recipes" / "studies" / "seed.yaml"
+    folder.write_plan(planned_in(seed, folder, "data.root=anywhere").plan)
+    rows = rows_of(folder.path)
+    assert rows["row1"].setup["sizes"] == "d 256, projection 128, speller 512, heads 4"
+    assert rows["row5"].setup["batch"] == "64" and rows["row6"].setup["batch"] == "32"
+    assert rows["row5"].differing == {"batch"}
+    assert "d 256, projection 128" in write_report(folder.path).markdown.read_text()
 
 
 def test_a_watched_report_is_written_when_something_changes_until_nobody_runs_the_study(

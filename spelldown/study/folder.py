@@ -97,6 +97,7 @@ class Row:
                    them; None where a side has no such path
     values:        of each axis by its name, for rows that came of axes: the label of the value
     published:     figures that others gave for this row (`distance: 20.68`), with their remark
+    setup:         its recipe in the words of the seed's table (columns.COLUMNS)
     runs:          seed -> name of the run's folder in rows/
     """
 
@@ -105,6 +106,7 @@ class Row:
     changes: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Any] = field(default_factory=dict)
+    setup: Mapping[str, str] = field(default_factory=dict)
     runs: Mapping[int, str] = field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from spelldown.recipe.reading.overrides import change, override
 from spelldown.recipe.reading.page import Page, read_page
 from spelldown.recipe.recipe import ROOT, Recipe, recipe_of
 from spelldown.study.axes import Choice, OptunaSettings, combinations, values_of
+from spelldown.study.columns import setup
 from spelldown.study.corpora import corpora_of, corpus_of, epochs_for, unknown_parts
 from spelldown.study.folder import Plan, Row, StudyFolder, folder_name
 from spelldown.study.identity import identity_of
@@ -263,6 +264,7 @@ def _row(one: _Wanted, base: Recipe | None, recipe: Recipe) -> Row:
         differences(base, recipe),
         one.choice.labels,
         settings.published,
+        setup(recipe.model_dump(mode="json")),
     )
 
 

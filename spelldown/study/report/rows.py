@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spelldown.search.metrics import Interval, Scores
+from spelldown.study.columns import COLUMNS, setup
 from spelldown.study.folder import Row
-from spelldown.study.report.columns import setup
 from spelldown.study.report.findings import Findings, Found
 from spelldown.study.report.reckoning.effects import Trial
 from spelldown.study.report.reckoning.intervals import (
@@ -93,11 +93,11 @@ class RowFigures:
 def figures(findings: Findings) -> list[RowFigures]:
     """Every row of the plan, in its order. One that has not begun has no numbers."""
     base = next((row for row in findings.plan.rows if row.name == findings.plan.base), None)
-    reference = _row_setup(findings.of(base)) if base is not None else {}
+    reference = _setup(base, findings.of(base)) if base is not None else {}
     found = []
     for row in findings.plan.rows:
         runs = findings.of(row)
-        said = _row_setup(runs)
+        said = _setup(row, runs)
         against = findings.of(base) if base is not None and row.runs != base.runs else []
         found.append(
             RowFigures(
@@ -119,8 +119,10 @@ def figures(findings: Findings) -> list[RowFigures]:
     return found
 
 
-def _row_setup(runs: Sequence[Found]) -> dict[str, str]:
-    return setup(next((run.recipe for run in runs if run.recipe), {}))
+def _setup(row: Row, runs: Sequence[Found]) -> dict[str, str]:
+    """As its runs' recipes have it (a run repaired itself, say); before they begin, as planned."""
+    begun = next((run.recipe for run in runs if run.recipe), None)
+    return dict.fromkeys(COLUMNS, "") | dict(row.setup) if begun is None else setup(begun)
 
 
 def _final(runs: Sequence[Found], part: str) -> list[tuple[int, Scores]]:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from spelldown.search.metrics import Interval
-from spelldown.study.report.columns import COLUMNS
+from spelldown.study.columns import COLUMNS
 from spelldown.study.report.findings import Findings
 from spelldown.study.report.reckoning.intervals import MEASURES, Difference
 from spelldown.study.report.remarks import remark

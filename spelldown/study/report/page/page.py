@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from spelldown.study.axes import label_of
-from spelldown.study.report.columns import COLUMNS
+from spelldown.study.columns import COLUMNS
 from spelldown.study.report.findings import Findings
 from spelldown.study.report.page.axes import groups
 from spelldown.study.report.page.charts import colours, curve_data, forests, panels

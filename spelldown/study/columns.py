@@ -116,6 +116,8 @@ def _forcing(forcing: Mapping[str, Any]) -> str:
 def _batch(batching: Mapping[str, Any]) -> str:
     """`64`, or `32 / 12,000 frames` where frames may be the closer limit (of 20 s each)."""
     utterances, frames = batching["utterances"], batching["frames"]
+    if frames == "auto":
+        return f"{utterances} / frames that fit"
     if utterances * 2000 <= frames:
         return str(utterances)
     return f"{utterances} / {frames:,} frames"
