@@ -75,12 +75,9 @@ class TextBatches:
 
     def contents(self) -> dict[str, Any]:
         """What there is, in its order: counts and digests, as a corpus' part has them."""
-        digests = {
-            "ids": "",
-            "frame counts": hashlib.sha256(self._lengths.tobytes()).hexdigest(),
-            "texts": hashlib.sha256(self._symbols.tobytes()).hexdigest(),
-        }
-        return {"utterances": self.utterances, "frames": len(self._symbols), **digests}
+        said: dict[str, NDArray[Any]] = {"lengths": self._lengths, "texts": self._symbols}
+        digests = {name: hashlib.sha256(of.tobytes()).hexdigest() for name, of in said.items()}
+        return {"sentences": self.utterances, "symbols": len(self._symbols), **digests}
 
     def plan(self, epoch: int) -> list[NDArray[np.intp]]:
         """The sentences of each batch, by place; by seed and epoch alone."""

@@ -5,14 +5,15 @@ said, without augmentation. It is reckoned when it is first asked for, and kept 
 for the weights that it belongs to.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from lhotse import CutSet
+from rich.console import Console
+from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -33,8 +34,7 @@ from spelldown.writing import write_whole
 
 FILE, NAME = "context.safetensors", "mean"
 HEARD = 400  # utterances, evenly over the part: the mean of 20,000 letters moves little more
-
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+SLOW_FROM = 10  # batches: they show their progress
 
 
 def learn_mean_context(
@@ -43,18 +43,17 @@ def learn_mean_context(
     vocabulary: Vocabulary,
     folder: RunFolder,
     state: object,
-    progress: Progress | None = None,
 ) -> None:
     """Sets `recognizer.mean_context`, from the run's folder or from the training part.
 
     state: what tells the weights apart, such as the state of the checkpoint that they come from;
     what was kept for others is reckoned anew. Raises DataError if the corpus is needed and cannot
-    be used.
+    be used. Shows its progress where that takes a while.
     """
     place, key = folder.path / FILE, repr(state)
     mean = _kept(place, key)
     if mean is None:
-        mean = _reckoned(recognizer, recipe, vocabulary, progress)
+        mean = _reckoned(recognizer, recipe, vocabulary)
         with suppress(OSError):  # a folder that cannot be written to is no reason to stop
             write_whole(place, save({NAME: mean}, {"weights": key}))
     recognizer.mean_context = mean.to(device_of(recognizer))
@@ -86,9 +85,7 @@ def mean_context(
     return (total / count).float().cpu()
 
 
-def _reckoned(
-    recognizer: Recognizer, recipe: Recipe, vocabulary: Vocabulary, progress: Progress | None
-) -> Tensor:
+def _reckoned(recognizer: Recognizer, recipe: Recipe, vocabulary: Vocabulary) -> Tensor:
     try:
         part = checked_part(
             recipe, read_part(recipe.data, recipe.data.train), vocabulary, recognizer, training=True
@@ -103,9 +100,14 @@ def _reckoned(
     chosen = [cuts[place] for place in sorted(spread(len(cuts), HEARD))]
     part = replace(part, cuts=CutSet.from_cuts(chosen))
     batches = build_batches(recipe, part, vocabulary, training=False)
-    heard: Iterable[Batch] = batches.epoch(1)
-    if progress is not None:
-        heard = progress(heard, batches.count(1))
+    heard = track(
+        batches.epoch(1),
+        "listening for the mean context (search.ilm: mean)",
+        total=batches.count(1),
+        console=Console(stderr=True),
+        transient=True,
+        disable=batches.count(1) < SLOW_FROM,
+    )
     training = recognizer.training
     recognizer.eval()
     try:

@@ -12,7 +12,6 @@ from spelldown.training.parallel.ranks import Ranks
 NUMBERS = 2
 """Counts up when equal seeds come to draw or sum otherwise than in the release before: 2 since
 random draws, the layout of padding and half-precision frames are as they are now."""
-LISTS = ("ids", "frame counts", "texts")
 
 
 def conditions(train: Batches, dev: Batches, ranks: Ranks) -> dict[str, Any]:
@@ -78,8 +77,11 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _counts(part: Mapping[str, Any]) -> str:
-    return f"{part['utterances']} utterances of {part['frames']} frames"
+    """`848 utterances of 223000 frames`."""
+    return " of ".join(f"{many} {name}" for name, many in part.items() if isinstance(many, int))
 
 
 def _lists(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    return ", ".join(name for name in LISTS if one[name] != other[name])
+    """What their digests differ in: `texts, speakers`."""
+    names = [name for name, digest in {**one, **other}.items() if isinstance(digest, str)]
+    return ", ".join(name for name in names if one.get(name) != other.get(name))
