@@ -5,9 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import yaml
 from toy_corpus import write_corpus
-from trained_run import WIDTH, toy_page
+from trained_run import WIDTH, write_page
 
 from spelldown.data.corpora import read_part
 from spelldown.data.vocabulary import Vocabulary
@@ -66,7 +65,7 @@ def made_run(folder: Path) -> Run:
     run = RunFolder(folder / "run")
     run.best.mkdir(parents=True)
     (run.best / "model.safetensors").write_bytes(b"weights")
-    run.recipe.write_text(yaml.safe_dump(toy_page(corpus)))
+    write_page(run.recipe, corpus)
     recipe = read_recipe(run.recipe)
     cuts = [cut for part in ("dev", "test") for cut in read_part(recipe.data, part).cuts]
     fake = cast(Transcriber, Fake({cut.id: cut.supervisions[0].text for cut in cuts}))

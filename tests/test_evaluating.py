@@ -10,12 +10,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import yaml
+from commands import spelldown
 from lhotse import MonoCut, SupervisionSegment
 from toy_corpus import write_corpus
-from trained_run import WIDTH, Trained, train_toy
-from typer.testing import CliRunner, Result
+from trained_run import WIDTH, Trained, copied, train_toy
 
-from spelldown.cli import app
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import ToScore, evaluated
 from spelldown.search.search import GreedySettings
@@ -29,17 +28,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def trained(once: Trained, tmp_path: Path) -> Trained:
-    """A copy of its own for each test; its recipe still names the corpus that it was trained on."""
-    run, corpus = tmp_path / "run", once.corpus.with_name(f"corpus-{tmp_path.name}")
-    shutil.copytree(once.run, run)
-    shutil.copytree(once.corpus, corpus)
-    page = run / "recipe.yaml"
-    page.write_text(page.read_text().replace(str(once.corpus), str(corpus)))
-    return Trained(run, corpus)
-
-
-def spelldown(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
+    return copied(once, tmp_path)
 
 
 def scores(*words: object) -> dict[str, Any]:

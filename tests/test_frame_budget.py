@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from run_outcome import Killed, KillsAfter, outcome
 from toy_corpus import write_corpus
-from trained_run import toy_page
+from trained_run import write_page
 
 from spelldown.recipe import estimate
 from spelldown.recipe import run as runs
@@ -19,10 +18,10 @@ TRAINING = {"epochs": 2, "threads": 1, "pictures_every": 0, "device": "cpu",
             "checkpoint_minutes": 0}  # fmt: skip
 
 
-def write_page(folder: Path) -> Path:
+def page_in(folder: Path) -> Path:
     corpus = write_corpus(folder / "corpus", {"train": 12, "dev": 4}, words=3)
     page = folder / "toy.yaml"
-    page.write_text(yaml.safe_dump(toy_page(corpus, training=TRAINING)))
+    write_page(page, corpus, training=TRAINING)
     return page
 
 
@@ -33,7 +32,7 @@ def recipe_with(page: Path, frames: object) -> Recipe:
 def test_a_run_with_the_budget_that_fits_is_that_with_the_number_stated_though_it_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page, searches = write_page(tmp_path), 0
+    page, searches = page_in(tmp_path), 0
     real = estimate._Measured.run
 
     def small(self: Any, utterances: int, frames: int, symbols: int) -> float:

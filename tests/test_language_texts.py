@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from toy_corpus import write_corpus
-from trained_run import toy_page
+from trained_run import write_page
 from typer.testing import CliRunner, Result
 
 from spelldown.cli import app
@@ -150,7 +149,7 @@ def test_the_dev_part_of_the_run_judges_even_where_its_transcripts_are_not_learn
     corpus, run, text = tmp_path / "corpus", tmp_path / "run", tmp_path / "a.txt"
     write_corpus(corpus, {"train": 3, "dev": 4})
     run.mkdir()
-    (run / "recipe.yaml").write_text(yaml.safe_dump(toy_page(corpus)))
+    write_page(run / "recipe.yaml", corpus)
     (run / "vocabulary.json").write_text(COURSE.to_json())
     text.write_text("\n".join("AB" * number for number in range(1, 101)))
     asked = ("--run", run, "--no-transcripts", "--text", text, "--order", 2, "--json")

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from commands import spelldown
 from prepared import RATE, beep, files_of, prepared, utterances, write_kaldi
 from toy_corpus import write_corpus
-from typer.testing import CliRunner, Result
 
-from spelldown.cli import app
 from spelldown.data.corpora import ArraysSettings, CutsSettings, read_part
 from spelldown.data.preparing.looking.page import look_page, shown
 from spelldown.recipe.recipe import read_recipe
@@ -25,10 +24,6 @@ TINY = {
     "training": {"epochs": 1, "threads": 1, "pictures_every": 1, "pictures": 1},
     "search": {"kind": "greedy", "longest": 20},
 }
-
-
-def spelldown(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 def recipe(path: Path, **sections: Any) -> Path:

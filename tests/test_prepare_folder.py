@@ -11,20 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from commands import spelldown
 from prepared import RATE, beep, prepared, utterances, write_kaldi
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from spelldown.cli import app
 from spelldown.data.preparing import to_arrays as arrays
 from spelldown.data.preparing.disk.folder import Partial
 from spelldown.data.preparing.disk.journal import Journal, key_of
 from spelldown.data.preparing.hearing import Heard
 from spelldown.errors import DataError
 from spelldown.writing import write_whole
-
-
-def spelldown(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
-from trained_run import toy_page
+from trained_run import write_page
 from typer.testing import CliRunner
 
 from spelldown.cli import app
@@ -22,7 +21,7 @@ BEAM = {"kind": "beam", "longest": 20, "longest_per_second": 30.0, "length_power
 
 def recipe(folder: Path, search: dict[str, Any], *overrides: str) -> Recipe:
     page = folder / "page.yaml"
-    page.write_text(yaml.safe_dump(toy_page(folder, search=search)))
+    write_page(page, folder, search=search)
     return read_recipe(page, overrides)
 
 
