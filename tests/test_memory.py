@@ -2,7 +2,9 @@
 
 import ctypes
 import mmap
+import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +78,35 @@ def test_a_trainer_keeps_freed_memory(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(trainer, "keep_freed_memory", lambda: asked.append(True))
     tiny_trainer(tmp_path / "run", write_corpus(tmp_path / "corpus"))
     assert asked == [True]
+
+
+SHAPES = """
+import sys, torch
+from spelldown.training.memory import keep_few_kernels, peak_memory
+if "few" in sys.argv:
+    keep_few_kernels()
+torch.set_num_threads(1)
+weight = torch.ones(128, 128, dtype=torch.bfloat16)
+for rows in range(1, 500):
+    torch.nn.functional.linear(torch.ones(rows, 128, dtype=torch.bfloat16), weight)
+    before = peak_memory() if rows == 100 else before if rows > 100 else None
+print(peak_memory() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured by Linux")
+def test_kernels_for_shapes_that_have_been_are_not_kept() -> None:
+    # Other tests make recognizers, and so have told this process and its children already.
+    untold = {name: value for name, value in os.environ.items() if "CACHE_CAPACITY" not in name}
+
+    def grown(*words: str) -> int:
+        asked = [sys.executable, "-c", SHAPES, *words]
+        done = subprocess.run(asked, capture_output=True, text=True, check=True, env=untold)
+        return int(done.stdout)
+
+    if grown() < 30 << 20:
+        pytest.skip("this processor's kernels are small, or none are written")
+    assert grown("few") < grown() / 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets a peak")

@@ -134,9 +134,6 @@ def transcribe(
             )
         _submit(run, inputs or [], submission, changes, searching.tuned)
         return
-    # oneDNN keeps a kernel for each shape of batch it has met, 1024 of them unless told otherwise:
-    # 200 MiB more after an hour of speech, and no faster. Only heeded before torch first computes.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     from spelldown.recipe.run import load_run
 
     settings = _settings(pauses, cut)

@@ -25,6 +25,7 @@ from spelldown.recipe.recipe import Recipe
 from spelldown.training.learning.schedule import ConstantRate, CosineRate, PlateauRate
 from spelldown.training.learning.settings import Learning
 from spelldown.training.learning.teacher_forcing import AfterAlignmentForcing, ConstantForcing
+from spelldown.training.memory import keep_few_kernels
 
 CACHE = "cache"  # in a corpus's folder: frames, unless the recipe names another place
 
@@ -79,6 +80,7 @@ def build_parts(
 def build_recognizer(recipe: Recipe, symbols: int, device: str = "cpu") -> Recognizer:
     """The recognizer with its first weights, which depend on the recipe's seed alone; on the device
     `meta` it has shapes and no weights."""
+    keep_few_kernels()
     width = Frontend(recipe.frontend).output_width  # reckoned with numbers, which `meta` has not
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(recipe.seed)

@@ -6,6 +6,7 @@ fifth of the processor time of a step, where batches are alike (docs/log.md).
 """
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # glibc's malloc.h
 _MEGABYTE = 1 << 20
+_KERNELS = "64"
 
 
 def keep_freed_memory() -> bool:
@@ -32,6 +34,18 @@ def keep_freed_memory() -> bool:
     # Beyond the largest threshold that an int takes, memory is never trimmed.
     options = {_TRIM_THRESHOLD: (1 << 31) - 1, _TOP_PAD: 64 * _MEGABYTE}
     return all([bool(set_option(option, value)) for option, value in options.items()])
+
+
+def keep_few_kernels() -> None:
+    """Tells oneDNN, and what torch lays over it, to keep the kernels of the last 64 products each,
+    unless the environment says otherwise.
+
+    A kernel is written for every kind and shape of product, and 1024 are kept by both, while hardly
+    a batch has the shape of another: most of what a small training held (docs/log.md). Heeded
+    only before torch first computes in this process.
+    """
+    for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, _KERNELS)
 
 
 def hand_back_freed_memory() -> None:

@@ -11,7 +11,6 @@ which hears each part by itself, in statistics as in gradients, as it does with
 optimizer.accumulate.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
@@ -26,11 +25,10 @@ from spelldown.training.guard.failing import give_back, is_out_of_memory
 from spelldown.training.guard.fits import Doing, Fits
 from spelldown.training.guard.limit import Fence, held_to
 from spelldown.training.guard.worker import Worker
+from spelldown.training.memory import keep_few_kernels
 
 Made = TypeVar("Made")
 
-KERNELS = "128"
-"""That oneDNN keeps, where memory is limited."""
 WORTH_A_RETRY = 16 << 20
 """Bytes regained after a failure from which on the same is tried again before it is split."""
 RETRIES = (4, 1)
@@ -53,9 +51,7 @@ class Guard:
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.device, self.memory = device, memory
-        if memory is not None and device.type == "cpu":
-            # Read by oneDNN when it is first used: kernels for a thousand shapes take 500 MB.
-            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS)
+        keep_few_kernels()
         self.fits = Fits(path, _place(device, memory), tell)
         self.fence = Fence()
         self._stack, self._worker = ExitStack(), Worker()
