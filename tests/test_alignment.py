@@ -214,6 +214,13 @@ def test_above_all_wrong_only_a_falling_cer_is_hope() -> None:
     assert verdict(run(*falling)).state == "aligning"
 
 
+def test_ends_that_come_now_and_then_are_not_a_falling_cer() -> None:
+    cers = [10.7, 9.1, 5.8, 9.0, 8.9, 1.0]  # the seed's first row on AN4
+    assert verdict(run(*[(SPREAD, 12.0)] * 10, *[(SPREAD, cer) for cer in cers])).state == (
+        "not aligning"
+    )
+
+
 def test_a_bad_validation_does_not_unalign_but_a_lost_attention_does() -> None:
     wobble = half((ALIGNED + KEPT) / 2)
     assert verdict(run((GOOD, 0.2), (wobble, 0.25))).state == "aligned"

@@ -257,12 +257,15 @@ def _improvement(history: Sequence[Validation]) -> str:
     """What the last WINDOW validations brought over the WINDOW before them; empty if nothing.
 
     Not over all before: a recognizer that says nothing yet has a CER of 100 %, and gets worse when
-    it begins to spell.
+    it begins to spell. Above that a CER goes up and down with how often `<eos>` comes, and falls
+    only if all that is recent is lower than all before.
     """
     before, recent = history[-2 * WINDOW : -WINDOW], history[-WINDOW:]
     if not before:
         return "too few validations to say"
-    fell = min(s.cer for s in recent) < (1 - BETTER) * min(s.cer for s in before)
+    fallen = (1 - BETTER) * min(s.cer for s in before)
+    fell = min(s.cer for s in recent) < min(1 - BETTER, fallen)
+    fell |= max(s.cer for s in recent) < fallen
     rose = max(s.alignment.value for s in recent) > BETTER + max(s.alignment.value for s in before)
     if fell:
         return "the CER is falling"
