@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from toy_corpus import write_corpus, write_utterance
+from trained_run import Trained, copied, train_toy
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
@@ -63,3 +64,15 @@ def make_corpus(tmp_path: Path) -> Callable[..., Path]:
 def corpus(make_corpus: Callable[..., Path]) -> Path:
     """The root of a corpus with 12 train, 4 dev and 3 test utterances, width 4."""
     return make_corpus()
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run trained for a moment, for the tests of a module; `trained` is what they may change."""
+    return train_toy(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def trained(once: Trained, tmp_path: Path) -> Trained:
+    """A copy of the module's run, of its own for each test."""
+    return copied(once, tmp_path)

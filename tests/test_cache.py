@@ -3,17 +3,15 @@
 import multiprocessing
 import os
 import pickle
-import resource
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
 import torch
+from full_disk import files_of_at_most
 from lhotse import Recording
 from run_outcome import outcome
 from toy_sound import RATE, hum, write_recordings
@@ -298,17 +296,6 @@ def test_a_recording_replaced_by_one_of_its_size_and_date_is_noticed(
     after = audio.stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert kept(root, folder).path != first
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """The file system refuses to let files grow any further, as a full one does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [10, 3000])

@@ -13,22 +13,12 @@ import yaml
 from commands import spelldown
 from lhotse import MonoCut, SupervisionSegment
 from toy_corpus import write_corpus
-from trained_run import WIDTH, Trained, copied, train_toy
+from trained_run import WIDTH, Trained
 
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import ToScore, evaluated
 from spelldown.search.search import GreedySettings
 from spelldown.search.transcribing.transcript import Transcript
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train_toy(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def trained(once: Trained, tmp_path: Path) -> Trained:
-    return copied(once, tmp_path)
 
 
 def scores(*words: object) -> dict[str, Any]:

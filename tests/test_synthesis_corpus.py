@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+from full_disk import files_of_at_most
 from lhotse import CutSet
 from spoken import LINES, command, files_of, settings
 from typer.testing import CliRunner
@@ -156,21 +155,9 @@ def test_a_sentence_that_cannot_be_said_stops_or_is_left_out(tmp_path: Path) -> 
         )
 
 
-@contextmanager
-def no_file_above(size: int) -> Iterator[None]:
-    """A disk that takes no more than so many bytes of a file: errors as of a full one."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "page.txt").write_text("before")
-    with no_file_above(10), pytest.raises(OSError) as error:
+    with files_of_at_most(10), pytest.raises(OSError) as error:
         write_whole(tmp_path / "page.txt", "x" * 11)
     assert error.value.filename == str(tmp_path / "page.txt") and error.value.filename2 is None
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
@@ -178,7 +165,7 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing_behind(tmp_pa
 
 def test_a_disk_without_room_for_the_first_file_is_left_as_it_was(tmp_path: Path) -> None:
     asked = settings(tmp_path)
-    with no_file_above(10), pytest.raises(OSError) as error:
+    with files_of_at_most(10), pytest.raises(OSError) as error:
         make_synthetic(tmp_path / "new" / "out", asked)
     assert error.value.filename == str(tmp_path / "new" / "out" / "corpus.json")
     assert not (tmp_path / "new").exists()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import process, spelldown
-from trained_run import WIDTH, Trained, copied, train_toy, write_page
+from trained_run import WIDTH, Trained, train_toy, write_page
 
 from spelldown.recipe.recipe import read_recipe
 
@@ -23,11 +23,6 @@ EPOCHS = 2
 @pytest.fixture(scope="module")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train_toy(tmp_path_factory.mktemp("trained"), training=training(EPOCHS))
-
-
-@pytest.fixture
-def trained(once: Trained, tmp_path: Path) -> Trained:
-    return copied(once, tmp_path)
 
 
 def training(epochs: int) -> dict[str, Any]:

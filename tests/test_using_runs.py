@@ -8,18 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import spelldown
-from trained_run import WIDTH, Trained, copied, train_toy
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return train_toy(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def trained(once: Trained, tmp_path: Path) -> Trained:
-    return copied(once, tmp_path)
-
+from trained_run import WIDTH, Trained
 
 # --- evaluate
 
