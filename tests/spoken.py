@@ -1,11 +1,23 @@
-"""Synthetic speech for tests: an engine that says every letter as a tone."""
+"""Synthetic speech for tests: an engine that says every letter as a tone; is eSpeak NG here?"""
 
+import importlib.util
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spelldown.data.synthesis.synthetic import SyntheticSettings
+
+# Looked for, not imported: the engine is under the GPL and must stay out of this process.
+has_loader = importlib.util.find_spec("espeakng_loader") is not None
+needs_loader = pytest.mark.skipif(not has_loader, reason="espeakng-loader is not installed")
+needs_espeak = pytest.mark.skipif(
+    not has_loader and shutil.which("espeak-ng") is None,
+    reason="eSpeak NG is not installed (pip install espeakng-loader)",
+)
 
 # Says "TEXT" as a tone of 20 ms a letter, at a pitch for each voice; some words it cannot say.
 TONE = """

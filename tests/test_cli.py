@@ -1,6 +1,5 @@
 """The commands: how they explain themselves and fail; recipes, the demo and the pages."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -10,14 +9,10 @@ import pytest
 import soundfile
 import yaml
 from commands import SOURCE, process, spelldown
+from spoken import needs_loader
 from trained_run import write_page
 
 from spelldown.data.synthesis import DemoCorpusSettings, make_demo_corpus
-
-# Looked for, not imported: the engine is under the GPL and must stay out of this process.
-needs_engine = pytest.mark.skipif(
-    importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"
-)
 
 
 @pytest.fixture
@@ -137,7 +132,7 @@ def test_the_schema_is_printed_for_editors() -> None:
 # --- demo
 
 
-@needs_engine
+@needs_loader
 def test_the_demo_makes_trains_tests_spells_and_shows_and_is_used_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,7 +164,7 @@ def test_the_demo_makes_trains_tests_spells_and_shows_and_is_used_again(
 # --- the pages that explain
 
 
-@needs_engine
+@needs_loader
 def test_the_tours_journey_can_be_walked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import soundfile
 import torch
 from lhotse import CutSet
 from pydantic import ValidationError
+from spoken import needs_espeak
 
 from spelldown.data.frontend import Frontend, MfccSettings
 from spelldown.data.synthesis import DemoCorpusSettings, corpus, make_demo_corpus
@@ -29,11 +30,6 @@ EVERY_VOICE = frozenset(voices.ACCENTS) | {
     f"!v/{variant}" for variant in (*voices.TRAIN, *voices.DEV, *voices.TEST)
 }
 PARTS = ("train", "dev", "test")
-
-needs_engine = pytest.mark.skipif(
-    importlib.util.find_spec("espeakng_loader") is None and shutil.which("espeak-ng") is None,
-    reason="eSpeak NG is not installed (pip install espeakng-loader)",
-)
 
 
 def read(out: Path, part: str) -> list[Any]:
@@ -102,7 +98,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@needs_engine
+@needs_espeak
 def test_recordings_are_speech_of_16_khz_at_the_loudness_asked_for(made: Path) -> None:
     for part, count in (("train", 6), ("dev", 3), ("test", 3)):
         cuts = read(made, part)
@@ -123,7 +119,7 @@ def test_recordings_are_speech_of_16_khz_at_the_loudness_asked_for(made: Path) -
             assert np.percentile(level, 95) - np.percentile(level, 5) > 15
 
 
-@needs_engine
+@needs_espeak
 def test_the_manifests_can_be_moved_with_their_folder(made: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(made, moved)
@@ -134,7 +130,7 @@ def test_the_manifests_can_be_moved_with_their_folder(made: Path, tmp_path: Path
     assert cut.supervisions[0].speaker in voices.TEST
 
 
-@needs_engine
+@needs_espeak
 def test_different_voices_and_the_same_words_sound_different() -> None:
     with find_espeak()() as speaking:
         one, other, again = (
@@ -153,7 +149,7 @@ def test_different_voices_and_the_same_words_sound_different() -> None:
     assert distance(one, again) < 0.2 * distance(one, other)
 
 
-@needs_engine
+@needs_espeak
 def test_a_corpus_that_is_there_is_left_alone(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,7 +159,7 @@ def test_a_corpus_that_is_there_is_left_alone(
     assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
 
 
-@needs_engine
+@needs_espeak
 def test_an_interrupted_corpus_is_finished_without_speaking_again(
     made: Path, tmp_path: Path
 ) -> None:
@@ -180,7 +176,7 @@ def test_an_interrupted_corpus_is_finished_without_speaking_again(
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-@needs_engine
+@needs_espeak
 def test_a_corpus_of_other_settings_is_replaced(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     shutil.copytree(made, out)
@@ -189,7 +185,7 @@ def test_a_corpus_of_other_settings_is_replaced(made: Path, tmp_path: Path) -> N
     assert len(list(out.rglob("*.wav"))) == 8
 
 
-@needs_engine
+@needs_espeak
 def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(DataError, match="something else"):
@@ -197,7 +193,7 @@ def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-@needs_engine
+@needs_espeak
 def test_an_error_while_speaking_leaves_no_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +215,7 @@ def test_an_error_while_speaking_leaves_no_manifest(
     assert len(read(tmp_path / "demo", "train")) == 6
 
 
-@needs_engine
+@needs_espeak
 def test_the_same_corpus_is_made_anew_to_the_byte(made: Path, tmp_path: Path) -> None:
     make_demo_corpus(tmp_path / "demo", SMALL.model_copy(update={"processes": 3}))
     for path in made.rglob("*"):
@@ -228,7 +224,7 @@ def test_the_same_corpus_is_made_anew_to_the_byte(made: Path, tmp_path: Path) ->
             assert again.read_bytes() == path.read_bytes()
 
 
-@needs_engine
+@needs_espeak
 def test_the_corpus_says_what_it_was_made_from(made: Path) -> None:
     about = json.loads((made / "corpus.json").read_text())
     assert about["engine"].startswith("eSpeak NG 1.") and about["settings"]["train"] == 6

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from full_disk import files_of_at_most
 from lhotse import CutSet
-from spoken import LINES, command, files_of, settings
+from spoken import LINES, command, files_of, needs_loader, settings
 from typer.testing import CliRunner
 
 from spelldown.cli import app
@@ -280,8 +280,8 @@ def test_a_command_that_the_system_cannot_run_is_told_with_its_option_and_leaves
     assert not (tmp_path / "out").exists()
 
 
+@needs_loader
 def test_a_text_in_another_script_needs_its_language_said(tmp_path: Path) -> None:
-    pytest.importorskip("espeakng_loader")
     asked = settings(tmp_path, ["καλημέρα κόσμε"], speaking={"engine": "espeak", "command": None})
     with pytest.raises(DataError, match="greek letters"):
         make_synthetic(tmp_path / "out", asked)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from spoken import needs_espeak, needs_loader
 
 from spelldown.data.synthesis.engines import kinds, speaking
 from spelldown.data.synthesis.engines.command import CommandEngine
@@ -26,13 +27,6 @@ from spelldown.data.synthesis.engines.kinds import find_engine, list_engines
 from spelldown.data.synthesis.engines.piper import PiperEngine
 from spelldown.data.synthesis.engines.speaking import Request, Voice
 from spelldown.errors import DataError
-
-has_loader = importlib.util.find_spec("espeakng_loader") is not None
-needs_espeak = pytest.mark.skipif(
-    not has_loader and shutil.which("espeak-ng") is None,
-    reason="eSpeak NG is not installed (pip install espeakng-loader)",
-)
-needs_loader = pytest.mark.skipif(not has_loader, reason="espeakng-loader is not installed")
 
 # Says "TEXT" as a tone of 0.1 s a letter, at a pitch for each voice.
 TONE = """
