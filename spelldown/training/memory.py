@@ -41,7 +41,7 @@ def keep_few_kernels() -> None:
     unless the environment says otherwise.
 
     A kernel is written for every kind and shape of product, and 1024 are kept by both, while hardly
-    a batch has the shape of another: most of what a small training held (docs/log.md). Heeded
+    a batch has the shape of another: half of what AN4's training held (docs/log.md). Heeded
     only before torch first computes in this process.
     """
     for cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
