@@ -1,15 +1,16 @@
 """What search costs, on any trained run: greedy, beam, beam with CTC and a language model.
 
-    python benchmarks/search_speed.py RUN [--lm FOLDER] [--utterances 128] [--threads 2] [--json]
+    python benchmarks/search_speed.py RUN [--lm FOLDER] [--utterances 128] [--device cuda] [--json]
 
 All kinds search the same utterances of the run's test part, which are listened to once, in one
-process. They take turns, and what is reported is the median round in CPU seconds, so that a busy
-moment of the machine does not decide. Beside them stands a beam search as a textbook writes it
-(`textbook_beam`): one utterance, one path, one step at a time. It is held to the same results.
+process. They take turns, and what is reported is the median round: in CPU seconds, so that a busy
+moment of the machine does not decide; on a GPU in seconds of wall time. Beside them stands a beam
+search as a textbook writes it (`textbook_beam`): one utterance, one path, one step at a time. It is
+held to the same results.
 
 `times_greedy` is the cost against greedy search, of the search alone and with listening to the
 utterances; `real_time` is seconds of wall time, listening included, for a second of speech;
-`peak_mib` is what the search held at most, above what was held before.
+`peak_mib` is what the search held at most, above what was held before, on a GPU by its tensors.
 """
 
 import argparse
@@ -35,8 +36,8 @@ from spelldown.search.language.language_model import LanguageModel, load_languag
 from spelldown.search.metrics import score
 from spelldown.search.search import BeamSettings, GreedySettings, SearchSettings, search
 from spelldown.search.transcribing.transcript import Item
+from spelldown.training.update import device_of
 
-CPU = torch.device("cpu")
 BEAM = 8
 TEXTBOOK = f"textbook beam {BEAM}"
 
@@ -48,13 +49,28 @@ class Heard:
     batches: list[Memory] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    cpu: float = 0.0
+    cost: float = 0.0  # in seconds of the clock by which searches are compared
     wall: float = 0.0
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """By what searches are compared, and what they took; a GPU is waited for."""
+
+    device: torch.device
+
+    def __call__(self) -> tuple[float, float]:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            return time.monotonic(), time.monotonic()
+        return time.process_time(), time.monotonic()
 
 
 def listened(run: Run, count: int, precision: Precision) -> Heard:
     """The listener's output for `count` utterances of the test part, evenly over all lengths."""
     transcriber = run.transcriber
+    device = device_of(transcriber.recognizer)
+    clocks = Clocks(device)
     part = run.recipe.data.test or run.recipe.data.dev
     cuts = sorted(read_part(run.recipe.data, part).cuts, key=lambda cut: -cut.duration)
     cuts = cuts[:: max(len(cuts) // count, 1)][:count]
@@ -66,12 +82,13 @@ def listened(run: Run, count: int, precision: Precision) -> Heard:
     for places in transcriber._batches(finished):  # as `spelldown transcribe` forms them
         batch, frames = [cuts[place] for place in places], [finished[place] for place in places]
         lengths = torch.tensor([len(one) for one in frames])
-        began = time.process_time(), time.monotonic()
-        with torch.inference_mode(), autocast(CPU, precision):
-            padded = pad_sequence(frames, batch_first=True)
-            heard.batches.append(transcriber.recognizer.listen(padded, lengths))
-        heard.cpu += time.process_time() - began[0]
-        heard.wall += time.monotonic() - began[1]
+        began = clocks()
+        with torch.inference_mode(), autocast(device, precision):
+            padded = pad_sequence(frames, batch_first=True).to(device)
+            heard.batches.append(transcriber.recognizer.listen(padded, lengths.to(device)))
+        ended = clocks()
+        heard.cost += ended[0] - began[0]
+        heard.wall += ended[1] - began[1]
         heard.seconds += float(lengths.sum()) * SECONDS_PER_FRAME
         heard.texts += [" ".join(said.text or "" for said in cut.supervisions) for cut in batch]
     return heard
@@ -89,7 +106,9 @@ def textbook_beam(recognizer: Recognizer, memory: Memory, limit: int) -> list[tu
         for _ in range(limit):
             candidates: list[tuple[float, tuple[int, ...], SpellerState]] = []
             for total, symbols, state in open_:
-                log_probs, after = recognizer.step(torch.tensor(symbols[-1:]), state)
+                log_probs, after = recognizer.step(
+                    torch.tensor(symbols[-1:], device=frames.device), state
+                )
                 for symbol, log_prob in enumerate(log_probs[0].tolist()):
                     if symbol >= EOS:
                         candidates.append((total + log_prob, (*symbols, symbol), after))
@@ -144,7 +163,7 @@ def kinds(
 class Cost:
     """What one kind of search took, round by round, and what it found."""
 
-    cpu: list[float] = field(default_factory=list)
+    cost: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     peak_mib: float = 0.0
     found: list[tuple[int, ...]] = field(default_factory=list)
@@ -153,26 +172,39 @@ class Cost:
 def measure(run: Run, heard: Heard, lm: LanguageModel | None, args: Any) -> dict[str, Cost]:
     """All kinds in turn, round after round; the textbook once, since it is slow."""
     costs: dict[str, Cost] = {}
+    device = device_of(run.transcriber.recognizer)
+    clocks = Clocks(device)
     for turn in range(args.rounds + 1):  # the first warms up, and is not counted
         for name, find in kinds(run, lm).items():
             if name == TEXTBOOK and turn != 1:
                 continue
             cost = costs.setdefault(name, Cost())
-            before = _reset_peak()
-            began = time.process_time(), time.monotonic()
-            with autocast(CPU, args.precision):
+            before = _reset_peak(device)
+            began = clocks()
+            with autocast(device, args.precision):
                 cost.found = [symbols for memory in heard.batches for symbols in find(memory)]
+            ended = clocks()
             if turn:
-                cost.cpu.append(time.process_time() - began[0])
-                cost.wall.append(time.monotonic() - began[1])
-                cost.peak_mib = max(cost.peak_mib, _held("VmHWM") - before)
+                cost.cost.append(ended[0] - began[0])
+                cost.wall.append(ended[1] - began[1])
+                cost.peak_mib = max(cost.peak_mib, _peak(device) - before)
     return costs
 
 
-def _reset_peak() -> float:
+def _reset_peak(device: torch.device) -> float:
     """Lets the peak begin anew (Linux), and gives what is held now, in MiB."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / 2**20
     Path("/proc/self/clear_refs").write_text("5")
     return _held("VmRSS")
+
+
+def _peak(device: torch.device) -> float:
+    """The most that was held since, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return _held("VmHWM")
 
 
 def _held(what: str) -> float:
@@ -182,19 +214,21 @@ def _held(what: str) -> float:
 
 def table(run: Run, heard: Heard, costs: dict[str, Cost]) -> list[dict[str, Any]]:
     """A row for each kind of search."""
-    greedy = statistics.median(costs["greedy"].cpu)
-    book = statistics.median(costs[TEXTBOOK].cpu)
+    greedy = statistics.median(costs["greedy"].cost)
+    book = statistics.median(costs[TEXTBOOK].cost)
     rows = []
     for name, cost in costs.items():
-        cpu, wall = statistics.median(cost.cpu), statistics.median(cost.wall)
+        seconds, wall = statistics.median(cost.cost), statistics.median(cost.wall)
         spelled = [run.vocabulary.decode(symbols) for symbols in cost.found]
         rows.append(
             {
                 "search": name,
-                "cpu_seconds": round(cpu, 3),
-                "times_greedy": round(cpu / greedy, 2),
-                "times_greedy_with_listening": round((cpu + heard.cpu) / (greedy + heard.cpu), 2),
-                "faster_than_textbook": round(book / cpu, 1),
+                "seconds": round(seconds, 3),
+                "times_greedy": round(seconds / greedy, 2),
+                "times_greedy_with_listening": round(
+                    (seconds + heard.cost) / (greedy + heard.cost), 2
+                ),
+                "faster_than_textbook": round(book / seconds, 1),
                 "real_time": round((wall + heard.wall) / heard.seconds, 4),
                 "peak_mib": round(cost.peak_mib, 1),
                 "same_as_textbook": _share_same(cost.found, costs[TEXTBOOK].found),
@@ -215,6 +249,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as data.root=/elsewhere")
     parser.add_argument("--lm", type=Path, help="folder of a language model")
     parser.add_argument("--utterances", type=int, default=128)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"])
@@ -222,7 +257,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     run = load_run(args.run, args.overrides)
-    run.transcriber.recognizer.to(CPU)
+    run.transcriber.recognizer.to(torch.device(args.device))
     lm = load_language_model(args.lm, run.vocabulary) if args.lm else None
     listened(run, 8, args.precision)  # warms up
     heard = listened(run, args.utterances, args.precision)

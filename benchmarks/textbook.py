@@ -51,7 +51,7 @@ def _as(kind: type[Kind], module: nn.Module) -> Kind:
 
 
 def _real(lengths: Tensor, longest: int) -> Tensor:
-    return torch.arange(longest)[None] < lengths[:, None]
+    return torch.arange(longest, device=lengths.device)[None] < lengths[:, None]
 
 
 class _MaskedBatchNorm(nn.Module):

@@ -1,10 +1,10 @@
 """How much faster ours trains than the textbook: the seed's row 6, same batches, one run.
 
-    python benchmarks/training_speed.py [--threads 2] [--rounds 3] [--json]
+    python benchmarks/training_speed.py [--device cuda] [--threads 2] [--rounds 3] [--json]
 
 Both start from the same weights and are first held to the same loss and gradients (dropout off);
 then they are timed in turn, forward, backward and update, with the row's dropout on. A round is
-one batch through ours in each precision and through the textbook; what is reported is the median
+one batch through ours and the textbook in each precision; what is reported is the median
 round, so that a busy moment of the machine does not decide. `share_of_peak` is the part of the
 machine's measured matrix-product speed that our useful products reach (those on real frames).
 """
@@ -33,7 +33,6 @@ from spelldown.training.memory import keep_freed_memory
 
 ROW = Path(__file__).parent.parent / "recipes" / "seed" / "row6.yaml"
 UTTERANCES, FRAMES, LETTERS, SHORTEST = 32, 1240, 185, 0.3
-CPU = torch.device("cpu")
 # Equal results: relative difference of the loss, and one minus the cosine of the gradients.
 TOLERANCES = {"float32": (1e-4, 1e-4), "bfloat16": (1e-2, 2e-2)}
 
@@ -65,16 +64,20 @@ def loss_of(logits: Tensor, symbols: Tensor) -> Tensor:
 def ours_step(model: Recognizer, precision: Precision, data: tuple[Tensor, ...]) -> Tensor:
     """Loss and gradients of ours."""
     frames, lengths, symbols = data
-    with autocast(CPU, precision):
+    with autocast(frames.device, precision):
         logits = model(frames, lengths, symbols).logits
     loss = loss_of(logits, symbols)
     torch.autograd.backward(loss)
     return loss
 
 
-def textbook_step(model: TextbookRecognizer, data: tuple[Tensor, ...]) -> Tensor:
+def textbook_step(
+    model: TextbookRecognizer, data: tuple[Tensor, ...], precision: Precision = "float32"
+) -> Tensor:
     """Loss and gradients of the textbook."""
-    loss = loss_of(model(*data), data[2])
+    with autocast(data[0].device, precision):
+        logits = model(*data)
+    loss = loss_of(logits, data[2])
     torch.autograd.backward(loss)
     return loss
 
@@ -82,8 +85,8 @@ def textbook_step(model: TextbookRecognizer, data: tuple[Tensor, ...]) -> Tensor
 def check_equal(precision: Precision, data: tuple[Tensor, ...]) -> dict[str, float]:
     """Holds ours to the textbook's loss and gradient on four utterances; raises if they differ."""
     torch.manual_seed(0)
-    model = row6()
-    book = TextbookRecognizer(copy.deepcopy(model))
+    model = row6().to(data[0].device)
+    book = TextbookRecognizer(copy.deepcopy(model)).to(data[0].device)
     for module in (*model.modules(), *book.modules()):
         for name in ("rate", "dropout"):
             if isinstance(getattr(module, name, None), float):
@@ -136,30 +139,35 @@ def products(model: Recognizer, data: tuple[Tensor, ...]) -> float:
     return 3 * 2 * total
 
 
-def peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
+def peak(dtype: torch.dtype, clock: Callable[[], float], device: torch.device) -> float:
     """The machine's matrix-product speed (operations a second of this clock) in this type."""
-    size = 2048
-    a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-    best = min(_timed(lambda: torch.mm(a, b), clock) for _ in range(20))
+    size = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = min(_timed(lambda: torch.mm(a, b), clock, device) for _ in range(20))
     return 2.0 * size * size * size / best
 
 
-def _timed(action: Callable[[], object], clock: Callable[[], float]) -> float:
+def _timed(action: Callable[[], object], clock: Callable[[], float], device: torch.device) -> float:
+    """From begin to end; a GPU is waited for."""
     start = clock()
     action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return clock() - start
 
 
-def measure(rounds: int, clock: Callable[[], float]) -> dict[str, dict[str, float]]:
+def measure(
+    rounds: int, clock: Callable[[], float], device: torch.device
+) -> dict[str, dict[str, float]]:
     """Times both, interleaved; the figures of each precision."""
     torch.manual_seed(1)
-    data = batch()
+    data = tuple(part.to(device) for part in batch())
     precisions: list[Precision] = ["float32"]
-    if resolve_precision("auto", CPU) == "bfloat16":
+    if resolve_precision("auto", device) == "bfloat16":
         precisions.append("bfloat16")
     equal = {precision: check_equal(precision, data) for precision in precisions}
-    model = row6()
-    book = TextbookRecognizer(copy.deepcopy(model))
+    model = row6().to(device)
+    book = TextbookRecognizer(copy.deepcopy(model)).to(device)
     updates = {id(m): torch.optim.AdamW(m.parameters(), 1e-4) for m in (model, book)}
 
     def whole(module: nn.Module, step: Callable[[], Tensor]) -> Callable[[], None]:
@@ -175,22 +183,25 @@ def measure(rounds: int, clock: Callable[[], float]) -> dict[str, dict[str, floa
         precision: whole(model, partial(ours_step, model, precision, data))
         for precision in precisions
     }
-    runs["textbook"] = whole(book, partial(textbook_step, book, data))
+    for precision in precisions:
+        runs[f"textbook {precision}"] = whole(book, partial(textbook_step, book, data, precision))
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(rounds + 1):
         for name, run in runs.items():
-            seconds = _timed(run, clock)
+            seconds = _timed(run, clock, device)
             if i > 0:  # the first round warms up
                 times[name].append(seconds)
     middle = {name: statistics.median(seconds) for name, seconds in times.items()}
     work = products(model, data)
     report: dict[str, dict[str, float]] = {}
     for precision in precisions:
-        fastest = peak(torch.bfloat16 if precision == "bfloat16" else torch.float32, clock)
+        kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        fastest = peak(kind, clock, device)
         report[precision] = {
             "ours_utterances_per_second": UTTERANCES / middle[precision],
-            "textbook_utterances_per_second": UTTERANCES / middle["textbook"],
-            "ratio": middle["textbook"] / middle[precision],
+            "textbook_utterances_per_second": UTTERANCES / middle["textbook float32"],
+            "ratio": middle["textbook float32"] / middle[precision],
+            "ratio_same_precision": middle[f"textbook {precision}"] / middle[precision],
             "share_of_peak": work / middle[precision] / fastest,
             "peak_gigaflops": fastest / 1e9,
             **equal[precision],
@@ -201,6 +212,7 @@ def measure(rounds: int, clock: Callable[[], float]) -> dict[str, dict[str, floa
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -211,14 +223,15 @@ def main() -> None:
     keep_freed_memory()  # as training does; both sides gain by it
     torch.set_num_threads(options.threads)
     clock = time.perf_counter if options.clock == "wall" else time.process_time
-    report = measure(options.rounds, clock)
+    report = measure(options.rounds, clock, torch.device(options.device))
     if options.json:
         print(json.dumps(report, indent=2))
         return
     for precision, row in report.items():
         print(
             f"{precision:9s} ours {row['ours_utterances_per_second']:.2f} utterances/s, textbook "
-            f"(float32) {row['textbook_utterances_per_second']:.2f}: {row['ratio']:.2f} times; "
+            f"(float32) {row['textbook_utterances_per_second']:.2f}: {row['ratio']:.2f} times "
+            f"({row['ratio_same_precision']:.2f} the textbook in {precision}); "
             f"{row['share_of_peak']:.0%} of {row['peak_gigaflops']:.0f} GFLOP/s; loss differs by "
             f"{row['loss_difference']:.1e}, gradient by {row['gradient_difference']:.1e}"
         )

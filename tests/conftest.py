@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from toy_corpus import write_corpus, write_utterance
 from trained_run import Trained, copied, train_toy
 
@@ -11,12 +12,15 @@ SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if SHARED.is_dir():
-        return
-    absent = pytest.mark.skip(reason=f"recorded speech is not here: no folder {SHARED}")
+    absent = {}
+    if not SHARED.is_dir():
+        absent["data"] = f"recorded speech is not here: no folder {SHARED}"
+    if not torch.cuda.is_available():
+        absent["gpu"] = "no GPU here"
     for item in items:
-        if "data" in item.keywords:
-            item.add_marker(absent)
+        for marker, reason in absent.items():
+            if marker in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,6 +80,27 @@ def test_a_limit_that_leaves_nothing_to_train_in_is_refused_with_what_would_do()
         pytest.raises(TrainingError, match=r"100 MB is too little: .* more than"),
         held_to("100MB", CPU),
     ):
+        pass
+
+
+def test_the_limit_of_a_gpu_is_asked_for_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch takes `cuda` without a number everywhere but here."""
+    asked: list[tuple[float, int]] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=8 * 10**9)
+    )
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda share, device: asked.append((share, device)),
+    )
+    for name in ("cuda", "cuda:3"):
+        with held_to("2GB", torch.device(name)):
+            pass
+    assert asked == [(0.25, 1), (1.0, 1), (0.25, 3), (1.0, 3)]
+    with pytest.raises(TrainingError, match=r"9\.0 GB, but cuda has 8\.0 GB"), \
+            held_to("9GB", torch.device("cuda")):  # fmt: skip
         pass
 
 

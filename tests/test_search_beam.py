@@ -43,7 +43,7 @@ class Bigrams:
         return self.State(torch.full((rows,), -1, device=device))
 
     def step(self, symbols: Tensor, state: "Bigrams.State") -> tuple[Tensor, "Bigrams.State"]:
-        return self.table[symbols], self.State(symbols)
+        return self.table.to(symbols.device)[symbols], self.State(symbols)
 
     def read(self, symbols: tuple[int, ...]) -> float:
         return sum(float(self.table[a, b]) for a, b in zip((SOS, *symbols), symbols, strict=False))

@@ -47,12 +47,13 @@ class _LSTM(nn.LSTM):
     ) -> Tensor:
         """(S, I) -> (S, D). The state goes on from flight to flight, without those that ended."""
         dtype = product_dtype(stairs)
-        lent = [_Lent.apply(weight, dtype, len(flights)) for weight in self.parameters()]
+        lent = _Lent.apply(dtype, len(flights), *self.parameters())
         parts = stairs.to(dtype).split([steps * rows for steps, rows in flights])
         hidden = cell = stairs.new_zeros(1, flights[0][1], self.hidden_size, dtype=dtype)
         heard = []
         with torch.autocast(stairs.device.type, enabled=False):
-            for part, (steps, rows), *weights in zip(parts, flights, *lent, strict=True):
+            for flight, (part, (steps, rows)) in enumerate(zip(parts, flights, strict=True)):
+                weights = lent[4 * flight : 4 * flight + 4]
                 output, hidden, cell = torch.lstm(
                     part.view(steps, rows, -1), (hidden[:, :rows], cell[:, :rows]), weights,
                     True, 1, 0.0, self.training, False, False,
@@ -62,21 +63,34 @@ class _LSTM(nn.LSTM):
 
 
 class _Lent(torch.autograd.Function):
-    """A weight rounded once for several users, whose gradients are summed in its own precision."""
+    """Weights rounded once for several users, whose gradients are summed in their own precision.
+
+    Each user is given all of them. They lie one behind the other, as cuDNN wants them: else it lays
+    them out anew at every call.
+    """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, dtype: torch.dtype, users: int) -> tuple[Tensor, ...]:
-        ctx.dtype = weight.dtype
-        rounded = weight.to(dtype, copy=True)
-        return tuple(rounded.view_as(rounded) for _ in range(users))
+    def forward(ctx: Any, dtype: torch.dtype, users: int, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.types = [weight.dtype for weight in weights]
+        sizes = [weight.numel() for weight in weights]
+        block = weights[0].new_empty(sum(sizes), dtype=dtype)
+        rounded = [
+            room.view_as(weight).copy_(weight)
+            for room, weight in zip(block.split(sizes), weights, strict=True)
+        ]
+        return tuple(each.view_as(each) for _ in range(users) for each in rounded)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        total = gradients[0].to(ctx.dtype, copy=True)
-        for gradient in gradients[1:]:
-            total += gradient
-        return total, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        totals: list[Tensor | None] = []
+        for place, dtype in enumerate(ctx.types):
+            first, *others = gradients[place :: len(ctx.types)]
+            total = first.to(dtype, copy=True)
+            for gradient in others:
+                total += gradient
+            totals.append(total)
+        return (None, None, *totals)
 
 
 class BiLSTM(Block):

@@ -131,11 +131,14 @@ def held_to(memory: str | None, device: torch.device) -> Iterator[Fence]:
         total = torch.cuda.get_device_properties(device).total_memory
         if most > total:
             raise TrainingError(f"training.memory: {told(most)}, but {device} has {told(total)}")
-        torch.cuda.set_per_process_memory_fraction(most / total, device)
+        index = (
+            torch.cuda.current_device() if device.index is None else device.index
+        )  # it needs one
+        torch.cuda.set_per_process_memory_fraction(most / total, index)
         try:
             yield Fence()
         finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0, index)
         return
     fence = _OnTheProcessor(most)
     fence.settle()
