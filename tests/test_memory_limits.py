@@ -67,7 +67,14 @@ print(len(guard.fits.lessons), "lessons")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit")
-def test_training_keeps_within_a_real_limit_and_learns_the_same() -> None:
+@pytest.mark.parametrize("threads", ["1", None], ids=["one thread", "a thread a core"])
+def test_training_keeps_within_a_real_limit_and_learns_the_same(
+    threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NumPy's BLAS takes 40 MB of addresses for each thread that it may have, and uses none."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
     script = REAL.format(tests=str(Path(__file__).parent))
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr[-2000:]

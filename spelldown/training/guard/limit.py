@@ -2,8 +2,9 @@
 
 On a GPU the driver's share of its memory is limited. On the processor the limit is Linux's
 RLIMIT_DATA: an allocation beyond it fails like any other, and the process lives. It counts
-addresses, used or not. So what oneDNN reserves for its kernels comes on top: hundreds of megabytes,
-for it takes half a megabyte for a kernel of a few kilobytes.
+addresses, used or not. So what is reserved and never used comes on top: what oneDNN takes for its
+kernels, hundreds of megabytes, for it takes half a megabyte for a kernel of a few kilobytes; and
+what NumPy's BLAS took for its threads when it was loaded, 40 MB for each core.
 """
 
 import re
@@ -27,6 +28,8 @@ UNUSED = 0.95
 """Share of what is reserved for kernels that is never used: 98 % was measured."""
 WATCHED = 0.05
 """Seconds between two looks at it."""
+RESERVED, IDLE = 4 << 20, 0.02
+"""What a library reserved for its threads: so many bytes at least, of which this share is used."""
 ROOM = 64 << 20
 """Bytes to train in that a limit must leave at the very least."""
 
@@ -71,7 +74,8 @@ class _OnTheProcessor(Fence):
 
         hand_back_freed_memory()
         self.lock = threading.RLock()  # of what is settled
-        self.unused = 0  # bytes that are reserved for good and never used
+        self.idle = _idle()  # bytes that were reserved before training, and are never used
+        self.unused = 0  # bytes that training has reserved, and never uses
         self.most, self.resource = most, resource
         self.before = resource.getrlimit(resource.RLIMIT_DATA)
         held = _held()
@@ -87,7 +91,7 @@ class _OnTheProcessor(Fence):
         with self.lock:
             held, before = _held(), self.unused
             self.unused = int(UNUSED * _kernels())
-            limit = self.most - self._files(held) + self.unused
+            limit = self.most - self._files(held) + self.unused + self.idle
             _, hard = self.before
             if hard != self.resource.RLIM_INFINITY:
                 limit = min(limit, hard)
@@ -185,6 +189,22 @@ def _held() -> dict[str, int]:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     pairs = (line.split(":", 1) for line in lines if line.startswith(("Rss", "VmData")))
     return {name: 1024 * int(value.split()[0]) for name, value in pairs}
+
+
+def _idle() -> int:
+    """Bytes of this process's larger blocks that hardly anything was ever written into: the stacks
+    of threads that wait, and the room that BLAS has for each."""
+    total = size = 0
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
+        name, *words = line.split()
+        if not name.endswith(":"):
+            private = words[0].startswith("rw-p") and len(words) == 4  # and of no file
+        elif name == "Size:":
+            size = 1024 * int(words[0])
+        elif name == "Rss:" and private and size >= RESERVED:
+            used = 1024 * int(words[0])
+            total += size - used if used < IDLE * size else 0
+    return total
 
 
 def _kernels() -> int:
