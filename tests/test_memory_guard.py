@@ -255,6 +255,8 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
         Guard(CPU).make([batch_of(3)], "training", nullcontext, make)
     assert not is_out_of_memory(OSError(28, "No space left on device"))
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    cudnn = "GET was unable to find an engine to execute this computation"
+    assert is_out_of_memory(RuntimeError(cudnn))
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     assert is_out_of_memory(RuntimeError("can't start new thread"))
 

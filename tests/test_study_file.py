@@ -110,6 +110,16 @@ def test_a_row_that_takes_the_bases_name_is_refused(
     assert names(write(rows=rows, base_row=False), folder) == ["base"]
 
 
+def test_a_row_that_names_one_gpu_is_refused_since_a_study_hands_them_out(
+    write: Callable[..., Path], folder: StudyFolder
+) -> None:
+    rows = {"second": {"changes": {"training.device": "cuda:1"}}}
+    with pytest.raises(StudyError) as caught:
+        planned_in(write(rows=rows), folder)
+    assert "cuda:1, but a study gives each run its GPU" in str(caught.value)
+    assert "second" in str(caught.value)
+
+
 def test_a_budget_of_updates_needs_to_know_how_many_an_epoch_has(
     tmp_path: Path, corpus: Path, folder: StudyFolder
 ) -> None:

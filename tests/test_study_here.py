@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_study import planned_in, write_study
 
 from spelldown.commands.studies import here
@@ -67,6 +68,25 @@ def test_gpus_take_a_run_each(place: LocalPlace, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (None, ["0", "1"]),
+        ("1, GPU-b,", ["1", "GPU-b"]),
+        ("3,4,5", ["3", "4"]),  # two are there
+    ],
+)
+def test_gpus_are_those_that_are_named_and_there(
+    named: str | None, found: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert local._gpus() == found
+
+
+@pytest.mark.parametrize(
     ("about", "asked", "lanes"),
     [
         ({}, {}, 4),
@@ -75,15 +95,16 @@ def test_gpus_take_a_run_each(place: LocalPlace, tmp_path: Path) -> None:
         ({}, {"threads": 2}, 2),
         ({"threads": 3}, {}, 1),
         ({"side_by_side": 3}, {"threads": 4, "gibibytes": 12.0}, 3),
+        ({}, {"on_gpus": True}, 2),
     ],
 )
 def test_runs_share_the_machine_by_what_they_ask_for(
     monkeypatch: pytest.MonkeyPatch, about: Any, asked: Any, lanes: int
 ) -> None:
-    monkeypatch.setattr(local, "_gpus", lambda: ())
+    monkeypatch.setattr(local, "_gpus", lambda: ("0", "1"))
     monkeypatch.setattr(local, "_cores", lambda: 4)
     monkeypatch.setattr(local, "_free_gibibytes", lambda: 16.0)
-    assert LocalPlace(LocalSettings(**about), 9, **asked).lanes == lanes
+    assert LocalPlace(LocalSettings(**about), 9, **{"on_gpus": False, **asked}).lanes == lanes
 
 
 def test_what_runs_ask_for_is_the_most_of_what_their_recipes_state(
@@ -106,7 +127,7 @@ def test_what_runs_ask_for_is_the_most_of_what_their_recipes_state(
         ),
         7,
     )
-    assert asked == [(7, 3, 6.0), (7, 1, 8.0)]
+    assert asked == [(7, 3, 6.0, False), (7, 1, 8.0, False)]
 
 
 def test_nothing_runs_any_more_when_the_place_is_left(tmp_path: Path) -> None:

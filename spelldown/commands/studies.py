@@ -229,7 +229,8 @@ def here(planned: "Planned", runs: int) -> "LocalPlace":
     stated = [recipe.training for recipe in recipes]
     threads = max((training.threads or 1 for training in stated), default=1)
     most = max((bytes_of(training.memory) for training in stated if training.memory), default=0)
-    return LocalPlace(planned.study.settings.local, runs, threads, most / 2**30)
+    on_gpus = any(training.device != "cpu" for training in stated)
+    return LocalPlace(planned.study.settings.local, runs, threads, most / 2**30, on_gpus)
 
 
 def _show(read: "Study", folder: "StudyFolder", measure: bool) -> None:

@@ -35,7 +35,7 @@ class LSTMSettings(SpellerSettings):
 
 def build_lstm(settings: LSTMSettings, symbols: tuple[str, ...], seed: int) -> CharacterModel:
     """A language model with its first weights, which depend on the seed alone."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return CharacterModel.new(settings, len(symbols), symbols)
 

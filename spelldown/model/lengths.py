@@ -16,6 +16,9 @@ from torch import Tensor
 
 FLIGHTS = 8  # at most: more would save little padding and make small, slow products
 SHORTEST_FLIGHT = 16  # parts of the longest utterance; a shorter flight costs more than it saves
+ROUND = (
+    64  # a layout for convolutions is so many strides long, or twice, ...: kernels for few shapes
+)
 
 
 def mask_of(lengths: Tensor, longest: int) -> Tensor:
@@ -79,7 +82,7 @@ class Joined:
         starts = slots.cumsum(0) - slots
         counts = torch.stack([slots.sum(), lengths.sum(), left.sum()])
         total, entering, leaving = counts.tolist()  # one wait for a GPU, not three
-        self.total = stride * total
+        self.total = stride * -(-total // ROUND) * ROUND
         self.entered = _places(stride * starts, lengths, entering)
         self.left = _places(starts, left, leaving)
 

@@ -5,10 +5,11 @@ rounded to bfloat16 where the processor multiplies it faster.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -34,6 +35,41 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
     if tensor.dtype != torch.float64 and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return tensor.dtype
+
+
+def lend(dtype: torch.dtype, users: int, *weights: Tensor) -> tuple[Tensor, ...]:
+    """Weights rounded once for several users, whose gradients are summed in the weights' own types.
+
+    Gives all of them for the first user, then all for the second, and so on. They lie one behind
+    the other, as cuDNN wants an LSTM's: else it lays them out anew at every call.
+    """
+    lent: tuple[Tensor, ...] = _Lent.apply(dtype, users, *weights)
+    return lent
+
+
+class _Lent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, users: int, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.types = [weight.dtype for weight in weights]
+        sizes = [weight.numel() for weight in weights]
+        block = weights[0].new_empty(sum(sizes), dtype=dtype)
+        rounded = [
+            room.view_as(weight).copy_(weight)
+            for room, weight in zip(block.split(sizes), weights, strict=True)
+        ]
+        return tuple(each.view_as(each) for _ in range(users) for each in rounded)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        totals: list[Tensor | None] = []
+        for place, dtype in enumerate(ctx.types):
+            first, *others = gradients[place :: len(ctx.types)]
+            total = first.to(dtype, copy=True)
+            for gradient in others:
+                total += gradient
+            totals.append(total)
+        return (None, None, *totals)
 
 
 def _processor_multiplies_bfloat16() -> bool:

@@ -82,7 +82,7 @@ def build_recognizer(recipe: Recipe, symbols: int, device: str = "cpu") -> Recog
     `meta` it has shapes and no weights."""
     keep_few_kernels()
     width = Frontend(recipe.frontend).output_width  # reckoned with numbers, which `meta` has not
-    with torch.random.fork_rng(), torch.device(device):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         torch.manual_seed(recipe.seed)
         return Recognizer(
             recipe.listener,

@@ -192,7 +192,13 @@ class Resolving:
         self._change(page, row.changes, "rows", one.name, "changes")
         for axis, value in one.choice.values.items():
             self._change(page, value.changes, "axes", axis)
-        return recipe_of(page, str(path))
+        recipe = recipe_of(page, str(path))
+        if recipe.training.device.startswith("cuda:"):
+            raise RecipeError(
+                f"training.device: {recipe.training.device}, but a study gives each run its GPU; "
+                "write cuda or auto, and name those it may use in CUDA_VISIBLE_DEVICES"
+            )
+        return recipe
 
     def _change(self, page: Page, changes: Mapping[str, Any], *keys: str) -> None:
         for path, value in changes.items():

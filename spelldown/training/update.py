@@ -177,6 +177,8 @@ def device_for(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if gpus else "cpu"
     device = torch.device(name)
+    if name == "cuda" and gpus:  # some of torch's functions want its number
+        device = torch.device("cuda", torch.cuda.current_device())
     if device.type == "cuda" and (device.index or 0) >= gpus:
         have = ", ".join(f"cuda:{number}" for number in range(gpus))
         there = f"no {name} here, only {have}" if gpus else "no GPU here"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from spelldown.model.lengths import Real, Stairs, mask_of
 from spelldown.model.listening.block import Block, LockedDropout
 from spelldown.model.listening.normalisation import Norm, make_norm
-from spelldown.model.precision import product_dtype
+from spelldown.model.precision import lend, product_dtype
 from spelldown.settings import Settings
 
 
@@ -47,7 +46,7 @@ class _LSTM(nn.LSTM):
     ) -> Tensor:
         """(S, I) -> (S, D). The state goes on from flight to flight, without those that ended."""
         dtype = product_dtype(stairs)
-        lent = _Lent.apply(dtype, len(flights), *self.parameters())
+        lent = lend(dtype, len(flights), *self.parameters())
         parts = stairs.to(dtype).split([steps * rows for steps, rows in flights])
         hidden = cell = stairs.new_zeros(1, flights[0][1], self.hidden_size, dtype=dtype)
         heard = []
@@ -60,37 +59,6 @@ class _LSTM(nn.LSTM):
                 )  # fmt: skip
                 heard.append(output.flatten(0, 1))
         return torch.cat(heard)
-
-
-class _Lent(torch.autograd.Function):
-    """Weights rounded once for several users, whose gradients are summed in their own precision.
-
-    Each user is given all of them. They lie one behind the other, as cuDNN wants them: else it lays
-    them out anew at every call.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, dtype: torch.dtype, users: int, *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.types = [weight.dtype for weight in weights]
-        sizes = [weight.numel() for weight in weights]
-        block = weights[0].new_empty(sum(sizes), dtype=dtype)
-        rounded = [
-            room.view_as(weight).copy_(weight)
-            for room, weight in zip(block.split(sizes), weights, strict=True)
-        ]
-        return tuple(each.view_as(each) for _ in range(users) for each in rounded)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        totals: list[Tensor | None] = []
-        for place, dtype in enumerate(ctx.types):
-            first, *others = gradients[place :: len(ctx.types)]
-            total = first.to(dtype, copy=True)
-            for gradient in others:
-                total += gradient
-            totals.append(total)
-        return (None, None, *totals)
 
 
 class BiLSTM(Block):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.precision import product_dtype
+from spelldown.model.precision import lend, product_dtype
 from spelldown.model.spelling.cell import Cell, gated
 from spelldown.model.spelling.products import Product
 from spelldown.model.spelling.speller import CharacterDistribution, Speller, SpellerSettings
@@ -156,13 +156,13 @@ class CharacterModel(nn.Module):
         if contexts is not None:  # a step is fed the context of the step before
             before = functional.pad(contexts[:-1], (0, 0, 0, 0, 1, 0))
             inputs = torch.cat([inputs, before.to(inputs.dtype)], 2)
-        weight = cell.weight.unflatten(0, (4, width))[TORCHS_GATES].flatten(0, 1).to(dtype)
-        bias = cell.bias.unflatten(0, (4, width))[TORCHS_GATES].flatten().to(dtype)
-        fed, state = weight[:, : inputs.shape[2]], weight[:, -width:]
+        weight = cell.weight.unflatten(0, (4, width))[TORCHS_GATES].flatten(0, 1)
+        bias = cell.bias.unflatten(0, (4, width))[TORCHS_GATES].flatten()
+        parts = weight[:, : inputs.shape[2]], weight[:, -width:], bias, torch.zeros_like(bias)
         first = inputs.new_zeros(1, inputs.shape[1], width, dtype=dtype)
         with torch.autocast(inputs.device.type, enabled=False):
             outputs, _, _ = torch.lstm(
-                inputs.to(dtype), (first, first), [fed, state, bias, torch.zeros_like(bias)],
+                inputs.to(dtype), (first, first), lend(dtype, 1, *parts),
                 True, 1, 0.0, self.training, False, False,
             )  # fmt: skip
         return outputs

@@ -290,11 +290,14 @@ class LocationKernel(AdditiveKernel):
         self.d_spread = torch.zeros_like(self.spread, requires_grad=False)
 
     def _trail(self, past: Tensor) -> Tensor:
-        """The past weights (B, H, T) through the filters: (B, T, channels)."""
-        return self._filtered(past).transpose(1, 2)
+        """The past weights (B, H, T) through the filters: (B, T, channels).
 
-    def _filtered(self, past: Tensor) -> Tensor:
-        return functional.conv1d(past, self.filters, padding=self.filters.shape[2] // 2)
+        As a product with all windows of what was looked at. A library's convolution plans anew for
+        every number of rows and frames, and while training hardly a step has those of another.
+        """
+        with torch.autocast(past.device.type, enabled=False):  # small: keep it exact
+            trail: Tensor = _windows(past, self.filters.shape[2]) @ self.filters.flatten(1).t()
+        return trail
 
     def _located(self, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"
@@ -304,30 +307,30 @@ class LocationKernel(AdditiveKernel):
 
     def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
         assert past is not None, "location-aware attention needs to be told of the past"
-        return self._filtered(past), 2 * self.spread
+        # Many rows of few shapes: here a convolution is several times as fast.
+        middle = self.filters.shape[2] // 2
+        return functional.conv1d(past, self.filters, padding=middle), 2 * self.spread
 
     def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"
+        taps = self.filters.shape[2]
         d_located = (steep * self.vector[None, :, None]).transpose(1, 2).flatten(2)  # (B, T, D)
-        self.d_spread += torch.einsum("btc,btd->cd", self._trail(past), d_located)
-        d_trail = (d_located @ self.spread.t()).transpose(1, 2).contiguous()
-        middle = self.filters.shape[2] // 2
-        d_past: Tensor
-        d_past, d_filters, _ = torch.ops.aten.convolution_backward(
-            d_trail,
-            past,
-            self.filters,
-            None,
-            [1],
-            [middle],
-            [1],
-            False,
-            [0],
-            1,
-            [True, True, False],
-        )
-        self.d_filters += d_filters
-        return d_past
+        windows = _windows(past, taps).flatten(0, 1)
+        trail = windows @ self.filters.flatten(1).t()
+        self.d_spread += trail.t() @ d_located.flatten(0, 1)
+        d_trail = d_located @ self.spread.t()
+        self.d_filters += (d_trail.flatten(0, 1).t() @ windows).view_as(self.filters)
+        # What a frame was to the windows around it, it is told by theirs, mirrored.
+        mirrored = self.filters.flip(2).transpose(0, 1).flatten(1)  # (H, channels * taps)
+        told = _windows(d_trail.transpose(1, 2), taps) @ mirrored.t()
+        return told.transpose(1, 2)
 
     def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
         return *super().learned_gradients(queries, gradients), self.d_filters, self.d_spread
+
+
+def _windows(rows: Tensor, taps: int) -> Tensor:
+    """What `taps` (odd) places around each of (B, C, T) hold, silence beyond both ends:
+    (B, T, C * taps)."""
+    padded = functional.pad(rows, (taps // 2, taps // 2))
+    return padded.unfold(2, taps, 1).transpose(1, 2).flatten(2)

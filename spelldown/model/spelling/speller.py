@@ -325,6 +325,7 @@ class Speller(nn.Module):
         weights: list[Tensor] = []
         fed: list[Tensor] = []
         drawn, own = loop.symbols[0], embedding[loop.symbols[0]]
+        always = loop.forced.all(1).tolist()  # one transfer, not one a step
         for i, forced in enumerate(loop.forced):
             truth = embedding[loop.symbols[i]]
             embedded = torch.where(forced[:, None], truth, own.to(truth.dtype))
@@ -333,7 +334,7 @@ class Speller(nn.Module):
             top, state = self._advance(embedded, state, masks)
             outputs.append(torch.cat([top, state.context.to(top.dtype)], 1))
             weights.append(state.weights.detach())
-            if i + 1 < len(loop.forced) and not bool(loop.forced[i + 1].all()):
+            if i + 1 < len(always) and not always[i + 1]:
                 soft, drawn = loop.draw(i + 1, self._logits(top, state.context))
                 own = soft.to(embedding.dtype) @ embedding if loop.soft else embedding[drawn]
         logits = self._distribute(loop.spelled.rows(torch.stack(outputs)), loop)

@@ -65,7 +65,8 @@ def free_bytes(device: torch.device) -> int:
     (a container's, or a cluster job's): the least of them.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     root = Path("/")
     return min([*_left_on_computer(root), *left_in_groups(root)], default=UNTOLD)
 

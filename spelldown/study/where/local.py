@@ -39,11 +39,17 @@ class LocalPlace:
     """This machine."""
 
     def __init__(
-        self, settings: LocalSettings, runs: int, threads: int = 1, gibibytes: float = 0.0
+        self,
+        settings: LocalSettings,
+        runs: int,
+        threads: int = 1,
+        gibibytes: float = 0.0,
+        on_gpus: bool = True,
     ) -> None:
         """`runs` are there to be run: no more than those are planned for. `threads` and
-        `gibibytes` are the most that the recipe of any of them states."""
-        self.gpus = _gpus()
+        `gibibytes` are the most that the recipe of any of them states; `on_gpus`: whether any may
+        use one."""
+        self.gpus = _gpus() if on_gpus else ()
         fitting = len(self.gpus) or _lanes(
             max(threads, settings.threads or 1), max(gibibytes, settings.gigabytes)
         )
@@ -135,7 +141,9 @@ def _gpus() -> Sequence[str]:
     if not torch.cuda.is_available():
         return ()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(n) for n in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()  # of those that are named and there
+    names = [name.strip() for name in named.split(",")] if named else list(map(str, range(count)))
+    return [name for name in names if name][:count]
 
 
 def _cores() -> int:

@@ -13,6 +13,7 @@ SIGNS = (
     "out of memory",  # CUDA, and libraries on top of it
     "std::bad_alloc",
     "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
+    "unable to find an engine",  # cuDNN, which found no room to work in with any
     "could not create a memory",  # oneDNN
     "could not create a primitive",  # oneDNN, which wants room for a kernel
     "could not execute a primitive",  # oneDNN, which wants room to work in

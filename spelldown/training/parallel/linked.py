@@ -71,8 +71,8 @@ class Linked(Ranks):
                 f"training.device: the processes are on {', '.join(kinds)}; they must be alike: "
                 "set training.device"
             )
+        super().use(device)
         if device.type == "cuda":
-            torch.cuda.set_device(device)
             self.gradients = dist.new_group(backend="nccl")
 
     def any(self, wished: bool) -> bool:

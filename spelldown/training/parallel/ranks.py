@@ -50,6 +50,8 @@ class Ranks:
 
     def use(self, device: torch.device) -> None:
         """Gradients will be on this device; to be said by all before anything is summed."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # what names no number means this one
 
     def of_utterances(self, place: int, batch: Sequence[int]) -> list[int]:
         """Our part of a batch in training: every `count`th utterance, so that all parts are of
