@@ -236,11 +236,11 @@ def advised(alignment: Alignment, in_use: frozenset[str] = frozenset()) -> Verdi
 
 
 def test_advice_is_for_the_part_that_fails() -> None:
-    spread = advised(SPREAD, frozenset({"teacher-forcing", "norm", "ctc", "leading-ctc"}))
+    in_use = frozenset({"teacher-forcing", "norm", "ctc", "dropout", "leading-ctc"})
+    spread = advised(SPREAD, in_use)
     assert spread.reason.startswith("attention is spread over all frames")
     assert "fewer frames" in spread.advice[0]
-    in_use = frozenset({"teacher-forcing", "norm", "ctc", "leading-ctc", "shortest-first"})
-    wandering = advised(WANDERING, in_use)
+    wandering = advised(WANDERING, in_use | {"shortest-first"})
     assert wandering.reason.startswith("attention does not move forwards")
     assert "attention.kind=location" in wandering.advice[0]
     assert "blocks.N.norm=layer" in advised(WANDERING, in_use - {"norm"}).advice[0]

@@ -16,6 +16,7 @@ from spelldown.study.columns import COLUMNS, number, setup
 from spelldown.study.folder import Row
 from spelldown.study.report.findings import find
 from spelldown.study.report.page.images import BUDGET, strips
+from spelldown.study.report.page.page import _breakable
 from spelldown.study.report.page.spelled import marked, utterances
 from spelldown.study.report.report import write_report
 from spelldown.study.report.tables import figure
@@ -226,6 +227,11 @@ def test_a_batch_of_what_fits_says_so() -> None:
 
     recipe = read_recipe(DEMO, ["batching.frames=auto", "batching.utterances=12"])
     assert setup(recipe.model_dump(mode="json"))["batch"] == "12 / frames that fit"
+
+
+def test_names_break_after_their_signs_and_no_number_does() -> None:
+    assert _breakable("speller.dropout=0.1") == "speller.<wbr>dropout=<wbr>0.1"
+    assert _breakable("rule-a_<b>").split("<wbr>") == ["rule-", "a_", "&lt;b&gt;"]
 
 
 def test_numbers_are_written_as_people_write_them() -> None:

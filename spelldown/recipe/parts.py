@@ -26,6 +26,7 @@ from spelldown.training.learning.schedule import ConstantRate, CosineRate, Plate
 from spelldown.training.learning.settings import Learning
 from spelldown.training.learning.teacher_forcing import AfterAlignmentForcing, ConstantForcing
 from spelldown.training.memory import keep_few_kernels
+from spelldown.training.remedies import MOST_DROPOUT
 
 CACHE = "cache"  # in a corpus's folder: frames, unless the recipe names another place
 
@@ -289,7 +290,8 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
         if isinstance(block, BiLSTMSettings | PyramidSettings)
     ]
     uses = {
-        "norm": all(block.norm != "none" for block in recurrent),
+        "norm": all(block.norm == "layer" for block in recurrent),
+        "dropout": not dropping(recipe),
         "teacher-forcing": told or isinstance(forcing, AfterAlignmentForcing),
         "ctc": recipe.loss.uses_ctc,
         "leading-ctc": recipe.loss.ctc_weight >= 0.6,
@@ -301,6 +303,18 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
         "label-smoothing": recipe.loss.label_smoothing > 0,
     }
     return frozenset(name for name, used in uses.items() if used)
+
+
+def dropping(recipe: Recipe) -> list[str]:
+    """The settings by which more is dropped than attention aligns with in good time."""
+    blocks = [
+        (f"listener.blocks.{place}.dropout", block.dropout)
+        for place, block in enumerate(recipe.listener.blocks)
+    ]
+    own = recipe.speller.distribution_dropout
+    spelling = [("dropout", recipe.speller.dropout), ("distribution_dropout", own or 0.0)]
+    rates = blocks + [(f"speller.{name}", rate) for name, rate in spelling]
+    return [name for name, rate in rates if rate > MOST_DROPOUT]
 
 
 def reduction_of(recipe: Recipe) -> int:

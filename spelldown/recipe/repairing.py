@@ -22,10 +22,10 @@ from spelldown.model.listening.blocks import (
     ConvSettings,
     PyramidSettings,
 )
-from spelldown.recipe.parts import build_parts, reduction_of, remedies_in_use
+from spelldown.recipe.parts import build_parts, dropping, reduction_of, remedies_in_use
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.training.alignment import Validation, came_apart, verdict
-from spelldown.training.remedies import untried
+from spelldown.training.remedies import MOST_DROPOUT, untried
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import Tracker
 from spelldown.writing import write_whole
@@ -118,7 +118,7 @@ def _norms(recipe: Recipe) -> list[str]:
     return [
         f"listener.blocks.{place}.norm=layer"
         for place, block in enumerate(recipe.listener.blocks)
-        if isinstance(block, BiLSTMSettings | PyramidSettings) and block.norm == "none"
+        if isinstance(block, BiLSTMSettings | PyramidSettings) and block.norm != "layer"
     ]
 
 
@@ -159,6 +159,7 @@ REPAIRS: dict[str, Callable[[Recipe], list[str]]] = {
     "teacher-forcing": lambda recipe: ["teacher_forcing.kind=after-alignment"],
     "norm": _norms,
     "ctc": lambda recipe: ["ctc={}", "loss.ctc_weight=0.3"],
+    "dropout": lambda recipe: [f"{name}={MOST_DROPOUT}" for name in dropping(recipe)],
     "leading-ctc": _leading_ctc,
     "reduction": _reduction,
     "shortest-first": lambda recipe: [

@@ -88,8 +88,8 @@ def page(findings: Findings, rows: Sequence[RowFigures], refresh: float | None =
 
 
 def _breakable(name: str) -> Markup:
-    """A name that may go on in the next line after its signs."""
-    parts = re.split(r"(?<=[=._/-])(?=.)", name)
+    """A name that may go on in the next line after its signs, but not in a number."""
+    parts = re.split(r"(?<=[=_/-])(?=.)|(?<=[.])(?=\D)", name)
     return Markup("<wbr>").join(parts)
 
 
