@@ -135,9 +135,8 @@ def held_to(memory: str | None, device: torch.device) -> Iterator[Fence]:
         total = torch.cuda.get_device_properties(device).total_memory
         if most > total:
             raise TrainingError(f"training.memory: {told(most)}, but {device} has {told(total)}")
-        index = (
-            torch.cuda.current_device() if device.index is None else device.index
-        )  # it needs one
+        here = torch.cuda.current_device()
+        index = here if device.index is None else device.index  # torch wants a number for this
         torch.cuda.set_per_process_memory_fraction(most / total, index)
         try:
             yield Fence()
