@@ -92,14 +92,14 @@ def updated(
     return done, [weight.detach().cpu() for weight in there.parameters()]
 
 
-@pytest.mark.parametrize("rate", [1.0, 0.5])
+@pytest.mark.parametrize("rate", [1.0, 0.0])
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_update_is_that_of_the_processor(kind: str, heads: int, rate: float) -> None:
     """In float64, for the same products are rounded otherwise. Where letters are its own, coins
     must fall alike: one that never shows the truth."""
     made = recognizer({"kind": kind, "heads": heads}, ctc=True).double()
-    feedback = Feedback(rate=1.0 if rate == 1 else 0.0)
+    feedback = Feedback(rate=rate)
     here, weights = updated(made, CPU, feedback)
     there, others = updated(made, GPU, feedback)
     assert there.loss == pytest.approx(here.loss, rel=1e-9)

@@ -16,9 +16,7 @@ from torch import Tensor
 
 FLIGHTS = 8  # at most: more would save little padding and make small, slow products
 SHORTEST_FLIGHT = 16  # parts of the longest utterance; a shorter flight costs more than it saves
-ROUND = (
-    64  # a layout for convolutions is so many strides long, or twice, ...: kernels for few shapes
-)
+ROUND = 64  # layouts for convolutions are multiples of so many strides: kernels for few shapes
 
 
 def mask_of(lengths: Tensor, longest: int) -> Tensor:

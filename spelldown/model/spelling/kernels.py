@@ -307,7 +307,7 @@ class LocationKernel(AdditiveKernel):
 
     def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
         assert past is not None, "location-aware attention needs to be told of the past"
-        # Many rows of few shapes: here a convolution is several times as fast.
+        # Many rows of few shapes: here a convolution is faster (docs/log.md).
         middle = self.filters.shape[2] // 2
         return functional.conv1d(past, self.filters, padding=middle), 2 * self.spread
 
