@@ -1,7 +1,7 @@
 """In which precision the matrix products run.
 
-Weights, losses, softmax and cell states stay in float32; only products (and what feeds them) are
-rounded to bfloat16 where the processor multiplies it faster.
+Weights, losses, attention, softmax and cell states stay in float32; only products (and what feeds
+them) are rounded to bfloat16 where the processor multiplies it faster.
 """
 
 from pathlib import Path
@@ -35,6 +35,11 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
     if tensor.dtype != torch.float64 and torch.is_autocast_enabled(kind):
         return torch.get_autocast_dtype(kind)
     return tensor.dtype
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor in float32 at least."""
+    return tensor if tensor.dtype.itemsize >= 4 else tensor.float()
 
 
 def lend(dtype: torch.dtype, users: int, *weights: Tensor) -> tuple[Tensor, ...]:

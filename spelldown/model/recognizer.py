@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spelldown.model.listening.listener import Listener, ListenerSettings
+from spelldown.model.precision import exact
 from spelldown.model.spelling.attention import AttentionSettings
 from spelldown.model.spelling.character_model import CharacterModel
 from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings, SpellerState
@@ -125,10 +126,5 @@ class Recognizer(nn.Module):
         )
         ctc = self.ctc_logits(memory)
         return Spelled(
-            _exact(logits), weights, fed, memory.lengths, None if ctc is None else _exact(ctc)
+            exact(logits), weights, fed, memory.lengths, None if ctc is None else exact(ctc)
         )
-
-
-def _exact(logits: Tensor) -> Tensor:
-    """Logits in float32 at least, as losses need them."""
-    return logits if logits.dtype.itemsize >= 4 else logits.float()

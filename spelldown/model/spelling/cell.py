@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.precision import product_dtype
+from spelldown.model.precision import exact, product_dtype
 from spelldown.model.spelling.products import Product
 
 
@@ -72,5 +72,4 @@ def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent, to 1e-7 where it has no gradient; in float32 at least there."""
     if x.device.type != "cpu" or x.requires_grad:
         return x.tanh()
-    x = x if x.dtype.itemsize >= 4 else x.float()
-    return (x * 2).sigmoid_().mul_(2).sub_(1)
+    return (exact(x) * 2).sigmoid_().mul_(2).sub_(1)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spelldown.model.precision import lend, product_dtype
+from spelldown.model.precision import exact, lend, product_dtype
 from spelldown.model.spelling.cell import Cell, gated
 from spelldown.model.spelling.products import Product
 from spelldown.model.spelling.speller import CharacterDistribution, Speller, SpellerSettings
@@ -255,6 +255,5 @@ class CharacterModel(nn.Module):
 
 def probabilities(logits: Tensor) -> Tensor:
     """Log-probabilities (..., V) of symbols that can follow: <pad> and <sos> have -inf."""
-    logits = logits if logits.dtype.itemsize >= 4 else logits.float()
     never = torch.arange(logits.shape[-1], device=logits.device) < EOS
-    return logits.masked_fill(never, -torch.inf).log_softmax(-1)
+    return exact(logits).masked_fill(never, -torch.inf).log_softmax(-1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spelldown.model.precision import product_dtype
+from spelldown.model.precision import exact
 from spelldown.model.spelling.sharing import Owners, Projected, sigmoids_weighed
 
 
@@ -22,9 +22,10 @@ class Kernel(ABC):
     """One step of attention over one batch: forward, and backward by hand.
 
     Within the unrolled loop: `attend` for every step in order, then `backward` for every step in
-    reverse order, then the gradients of values, keys and parameters once. Weights are float32 at
-    least, whatever the products are. A step may come with fewer queries than the batch has
-    utterances: they are the first N of it, and B stands for N in that step's shapes.
+    reverse order, then the gradients of values, keys and parameters once. All of it is computed in
+    float32 at least, whatever other products are: here they are so small that rounding what goes
+    into them takes longer than they do (docs/log.md). A step may come with fewer queries than the
+    batch has utterances: they are the first N of it, and B stands for N in that step's shapes.
 
     Within search, hypotheses of one utterance may share it (`share`): queries are then N
     hypotheses, `owners` tells whose, and N stands for B in the shapes of queries and weights.
@@ -36,9 +37,8 @@ class Kernel(ABC):
     def __init__(self, projected: Projected, *learned: Tensor) -> None:
         self.projected, self.learned = projected, learned
         batch, self.heads, frames, _ = projected.keys.shape
-        self.dtype = product_dtype(projected.values)
-        self.keys = projected.keys
-        self.values = projected.values.to(self.dtype).flatten(0, 1)  # (B H, T, C/H)
+        self.keys = exact(projected.keys)  # (B, H, T, D/H)
+        self.values = exact(projected.values).flatten(0, 1)  # (B H, T, C/H)
         bias = torch.zeros(batch, 1, frames, device=projected.mask.device)
         self.bias = bias.masked_fill_(~projected.mask[:, None], -torch.inf)  # (B, 1, T)
 
@@ -90,8 +90,9 @@ class Kernel(ABC):
         """Context (B, C) and weights (B, H, T) for queries (B, D)."""
         rows = len(query)
         bias = self.bias[:rows] if self.owners is None else self.bias[self.owners.of]
-        weights = torch.softmax(self.energies(query, past) + bias, dim=2)
-        context = self._product(weights.to(self.dtype), self.values)
+        with torch.autocast(query.device.type, enabled=False):
+            weights = torch.softmax(self.energies(exact(query), past) + bias, dim=2)
+            context = self._product(weights, self.values)
         return context.view(rows, -1), weights
 
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
@@ -118,12 +119,12 @@ class Kernel(ABC):
 
         `d_weights` is what later steps ask of these weights (location-aware attention only).
         """
-        heads_gradient = d_context.to(self.dtype).view(len(query) * self.heads, 1, -1)
+        heads_gradient = d_context.view(len(query) * self.heads, 1, -1)
         values = self.values[: len(heads_gradient)].transpose(1, 2)
         through = torch.bmm(heads_gradient, values).view(weights.shape)
         pull = through if d_weights is None else through + d_weights
         d_energies = weights * (pull - (pull * weights).sum(2, keepdim=True))
-        d_query, d_past = self.energies_backward(d_energies, query, past)
+        d_query, d_past = self.energies_backward(d_energies, exact(query), past)
         return d_query, d_past, d_energies
 
     def value_gradient(self, weights: Tensor, d_contexts: Tensor) -> Tensor:
@@ -132,8 +133,8 @@ class Kernel(ABC):
         weights (L, B, H, T) and the contexts' gradients (L, B, C).
         """
         steps, batch = d_contexts.shape[:2]
-        over_steps = weights.to(self.dtype).permute(1, 2, 3, 0).flatten(0, 1)
-        pulls = d_contexts.to(self.dtype).view(steps, batch * self.heads, -1).transpose(0, 1)
+        over_steps = weights.permute(1, 2, 3, 0).flatten(0, 1)
+        pulls = d_contexts.view(steps, batch * self.heads, -1).transpose(0, 1)
         product = torch.bmm(over_steps, pulls)
         return product.view(batch, self.heads, *product.shape[1:])
 
@@ -143,22 +144,22 @@ class DotKernel(Kernel):
 
     def __init__(self, projected: Projected, *learned: Tensor) -> None:
         super().__init__(projected, *learned)
-        self.flat_keys = projected.keys.to(self.dtype).flatten(0, 1)  # (B H, T, D/H)
+        self.flat_keys = self.keys.flatten(0, 1)  # (B H, T, D/H)
         self.scale: float = projected.keys.shape[3] ** -0.5
 
     def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
-        asked = query.to(self.dtype).unflatten(1, (self.heads, -1))
+        asked = query.unflatten(1, (self.heads, -1))
         return self._product(asked, self.flat_keys.transpose(1, 2)) * self.scale
 
     def energies_backward(
         self, gradient: Tensor, query: Tensor, past: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        pull = gradient.to(self.dtype).flatten(0, 1)[:, None]
+        pull = gradient.flatten(0, 1)[:, None]
         return torch.bmm(pull, self.flat_keys[: len(pull)]).view(query.shape) * self.scale, None
 
     def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
-        over_steps = gradients.to(self.dtype).permute(1, 2, 3, 0).flatten(0, 1)  # (B H, T, L)
-        asked = queries.to(self.dtype).view(len(queries), self.flat_keys.shape[0], -1)
+        over_steps = gradients.permute(1, 2, 3, 0).flatten(0, 1)  # (B H, T, L)
+        asked = queries.view(len(queries), self.flat_keys.shape[0], -1)
         product = torch.bmm(over_steps, asked.transpose(0, 1)) * self.scale
         return (product.view(self.keys.shape),)
 
@@ -173,7 +174,7 @@ class CosineKernel(DotKernel):
 
     def _normalised(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """The query (B, H, D/H) with every head of length one, and the lengths before."""
-        heads = query.to(self.sharpness.dtype).unflatten(1, (self.heads, -1))
+        heads = query.unflatten(1, (self.heads, -1))
         norm = heads.norm(dim=2, keepdim=True).clamp_min(1e-6)
         return heads / norm, norm
 
@@ -187,7 +188,7 @@ class CosineKernel(DotKernel):
         unit, norm = self._normalised(query)
         scaled = gradient * self.sharpness[None, :, None]
         d_unit = super().energies_backward(scaled, unit.flatten(1), None)[0]
-        d_unit = d_unit.to(unit.dtype).view(unit.shape)
+        d_unit = d_unit.view(unit.shape)
         d_query = (d_unit - unit * (unit * d_unit).sum(2, keepdim=True)) / norm
         return d_query.flatten(1), None
 
@@ -195,7 +196,7 @@ class CosineKernel(DotKernel):
         units = torch.stack([self._normalised(query)[0] for query in queries])  # (L, B, H, D/H)
         scaled = gradients * self.sharpness[None, None, :, None]
         (d_keys,) = super().learned_gradients(units.flatten(2), scaled)
-        cosines = torch.einsum("lbhd,bhtd->lbht", units, self.keys.to(units.dtype))
+        cosines = torch.einsum("lbhd,bhtd->lbht", units, self.keys)
         return d_keys, (cosines * gradients).sum((0, 1, 3))
 
 
@@ -204,46 +205,46 @@ class AdditiveKernel(Kernel):
 
     def __init__(self, projected: Projected, vector: Tensor, *learned: Tensor) -> None:
         super().__init__(projected, vector, *learned)
-        self.keys = projected.keys.to(vector.dtype)  # tanh and its sum stay in float32
-        self.vector = vector  # (H, D/H)
-        self.d_keys: Tensor | None = None  # (B, H, T, D/H), without the vector
-        self.d_vector = torch.zeros_like(vector, requires_grad=False)
+        self.keys = self.keys.transpose(1, 2).flatten(2)  # (B, T, D), all heads side by side
+        self.vector = vector.flatten()  # (D,)
+        # (D, H): each head sums its own part
+        self.weigh: Tensor = torch.block_diag(*vector[:, :, None])
+        self.d_keys: Tensor | None = None  # (B, T, D), without the vector
+        self.d_weigh = torch.zeros_like(self.weigh, requires_grad=False)
 
     def begin_backward(self) -> None:
         self.d_keys = None
-        self.d_vector = torch.zeros_like(self.vector, requires_grad=False)
+        self.d_weigh = torch.zeros_like(self.weigh, requires_grad=False)
 
-    def _located(self, past: Tensor | None) -> Tensor | None:
-        """What is added to the keys for where attention has been (B, H, T, D/H)."""
-        return None
+    def _locate(self, places: Tensor, past: Tensor | None) -> Tensor:
+        """Keys and query (B, T, D), and what is added for where attention has been."""
+        return places
 
     def _activations(self, query: Tensor, past: Tensor | None) -> Tensor:
-        asked = query.to(self.vector.dtype).unflatten(1, (self.heads, 1, -1))
-        places = self.keys[: len(query)] + asked
-        located = self._located(past)
-        return torch.tanh(places if located is None else places + located)
+        """(B, T, D): what the layer's units say of every frame."""
+        return self._locate(self.keys[: len(query)] + query[:, None], past).tanh()
 
     def energies(self, query: Tensor, past: Tensor | None) -> Tensor:
         if self.owners is not None:
             return self._energies_of_hypotheses(query, past, self.owners.of)
-        energies: Tensor = (self._activations(query, past) @ self.vector[:, :, None]).squeeze(3)
-        return energies
+        active = self._activations(query, past)
+        # All frames as rows of one product: a product an utterance takes three times as long.
+        energies = (active.flatten(0, 1) @ self.weigh).view(*active.shape[:2], self.heads)
+        by_head: Tensor = energies.transpose(1, 2)
+        return by_head
 
     @cached_property
-    def _by_frame(self) -> tuple[Tensor, Tensor]:
-        """The keys as (B, T, D), and the vector as (D, H): each head sums its own part. Doubled."""
-        keys = self.keys.transpose(1, 2).flatten(2)
-        return 2 * keys, torch.block_diag(*self.vector[:, :, None]) * 2
+    def _doubled(self) -> tuple[Tensor, Tensor]:
+        return 2 * self.keys, 2 * self.weigh
 
     def _energies_of_hypotheses(self, query: Tensor, past: Tensor | None, of: Tensor) -> Tensor:
         """The same in search, forward alone.
 
         As v . tanh(x) = 2v . sigmoid(2x) - v . 1, and torch's sigmoid is six times as fast.
         """
-        keys, vector = self._by_frame
-        query = query.to(vector.dtype) * 2
-        energies = sigmoids_weighed(keys, of, query, self._trails(past), vector)
-        return energies.transpose(1, 2) - self.vector.sum(1)[:, None]
+        keys, vector = self._doubled
+        energies = sigmoids_weighed(keys, of, 2 * query, self._trails(past), vector)
+        return energies.transpose(1, 2) - self.weigh.sum(0)[:, None]
 
     def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
         """Two factors (N, X, T) and (X, D) of what is added, doubled, for where attention was."""
@@ -253,21 +254,26 @@ class AdditiveKernel(Kernel):
         self, gradient: Tensor, query: Tensor, past: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         active = self._activations(query, past)  # computed anew: keeping all steps is too large
-        self.d_vector += torch.einsum("bhtd,bht->hd", active, gradient)
+        by_frame = gradient.transpose(1, 2)  # (B, T, H)
+        self.d_weigh += active.flatten(0, 1).t() @ by_frame.flatten(0, 1)
         # d tanh = 1 - tanh^2; the vector is applied after summing, which spares a pass
-        steep = active.square_().neg_().add_(1).mul_(gradient[..., None])
+        steep = active.square_().neg_().add_(1)
+        steep.unflatten(2, (self.heads, -1)).mul_(by_frame[..., None])
         if self.d_keys is None:
             self.d_keys = torch.zeros_like(self.keys)
         self.d_keys[: len(steep)] += steep
-        d_query = (steep.sum(2) * self.vector).flatten(1)
-        return d_query, self._past_backward(steep, past)
+        return steep.sum(1) * self.vector, self._past_backward(steep, past)
 
     def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
+        """The gradient (B, H, T) of the past, from that of `_locate` (B, T, D) but for the vector;
+        those of what is learned of it are gathered."""
         return None
 
     def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:
         assert self.d_keys is not None, "gradients are asked for before any step's backward"
-        return self.d_keys * self.vector[None, :, None], self.d_vector
+        d_keys = (self.d_keys * self.vector).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads = self.d_weigh.view(self.heads, -1, self.heads)  # off the diagonal nothing is learned
+        return d_keys, heads.diagonal(dim1=0, dim2=2).t()
 
 
 class LocationKernel(AdditiveKernel):
@@ -289,21 +295,20 @@ class LocationKernel(AdditiveKernel):
         self.d_filters = torch.zeros_like(self.filters, requires_grad=False)
         self.d_spread = torch.zeros_like(self.spread, requires_grad=False)
 
-    def _trail(self, past: Tensor) -> Tensor:
-        """The past weights (B, H, T) through the filters: (B, T, channels).
+    def _trail(self, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The windows (B T, H taps) of past weights (B, H, T), and they through the filters
+        (B T, channels).
 
         As a product with all windows of what was looked at. A library's convolution plans anew for
         every number of rows and frames, and while training hardly a step has those of another.
         """
-        with torch.autocast(past.device.type, enabled=False):  # small: keep it exact
-            trail: Tensor = _windows(past, self.filters.shape[2]) @ self.filters.flatten(1).t()
-        return trail
-
-    def _located(self, past: Tensor | None) -> Tensor | None:
         assert past is not None, "location-aware attention needs to be told of the past"
-        located = self._trail(past) @ self.spread  # (B, T, D)
-        spread: Tensor = located.unflatten(2, (self.heads, -1)).transpose(1, 2)
-        return spread
+        windows = _windows(past, self.filters.shape[2]).flatten(0, 1)
+        return windows, windows @ self.filters.flatten(1).t()
+
+    def _locate(self, places: Tensor, past: Tensor | None) -> Tensor:
+        trail = self._trail(past)[1]
+        return torch.addmm(places.flatten(0, 1), trail, self.spread).view_as(places)
 
     def _trails(self, past: Tensor | None) -> tuple[Tensor, Tensor] | None:
         assert past is not None, "location-aware attention needs to be told of the past"
@@ -312,17 +317,15 @@ class LocationKernel(AdditiveKernel):
         return functional.conv1d(past, self.filters, padding=middle), 2 * self.spread
 
     def _past_backward(self, steep: Tensor, past: Tensor | None) -> Tensor | None:
-        assert past is not None, "location-aware attention needs to be told of the past"
-        taps = self.filters.shape[2]
-        d_located = (steep * self.vector[None, :, None]).transpose(1, 2).flatten(2)  # (B, T, D)
-        windows = _windows(past, taps).flatten(0, 1)
-        trail = windows @ self.filters.flatten(1).t()
-        self.d_spread += trail.t() @ d_located.flatten(0, 1)
-        d_trail = d_located @ self.spread.t()
-        self.d_filters += (d_trail.flatten(0, 1).t() @ windows).view_as(self.filters)
+        windows, trail = self._trail(past)
+        places = steep.flatten(0, 1)
+        self.d_spread += trail.t() @ places * self.vector
+        d_trail = places @ (self.spread * self.vector).t()
+        self.d_filters += (d_trail.t() @ windows).view_as(self.filters)
         # What a frame was to the windows around it, it is told by theirs, mirrored.
         mirrored = self.filters.flip(2).transpose(0, 1).flatten(1)  # (H, channels * taps)
-        told = _windows(d_trail.transpose(1, 2), taps) @ mirrored.t()
+        trails = d_trail.view(*steep.shape[:2], -1).transpose(1, 2)
+        told = _windows(trails, self.filters.shape[2]) @ mirrored.t()
         return told.transpose(1, 2)
 
     def learned_gradients(self, queries: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:

@@ -12,6 +12,9 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+ROUND = 16  # rows are multiplied in multiples of so many: kernels for few shapes
 
 
 class Product:
@@ -25,7 +28,8 @@ class Product:
     def __call__(self, rows: Tensor) -> Tensor:
         if self.packed is None:
             return torch.mm(rows, self.transposed)
-        return _multiply(rows, self.packed)
+        count = len(rows)
+        return _multiply(functional.pad(rows, (0, 0, 0, -count % ROUND)), self.packed)[:count]
 
 
 def _pack(weight: Tensor) -> Tensor:

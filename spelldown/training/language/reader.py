@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from spelldown.model.precision import exact
 from spelldown.model.spelling.character_model import CharacterModel
 from spelldown.model.spelling.speller import Feedback
 
@@ -31,7 +32,7 @@ class Reader(nn.Module):
     ) -> ReadLogits:
         """Logits along the symbols (B, L), float32 at least."""
         logits: Tensor = self.model(symbols)
-        return ReadLogits(logits if logits.dtype.itemsize >= 4 else logits.float())
+        return ReadLogits(exact(logits))
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """The lengths as they are: nothing shortens them."""
