@@ -1,17 +1,23 @@
 """What makes attention align: one table of runs that were made at different times and places.
 
-    python benchmarks/align_table.py [STUDY ... --machine WORDS] [--runs docs/studies/align.csv]
+    python benchmarks/align_table.py [--runs docs/studies/align.csv]
+    python benchmarks/align_table.py STUDY ... --machine WORDS --commit COMMIT
 
 recipes/studies/align.yaml has 66 runs and takes a processor most of a day. Its folder does not
-always live that long, so what each finished run came to is kept in a CSV file, a line a run. Runs
-of the studies that are named here are added to it, those of the same row, seed and machine
-replaced. Prints the table in Markdown: how many runs aligned and when, the errors on test with
-Student's t interval over runs, and the errors as a multiple of the recipe's, by pairs of runs with
-the same seed (`spelldown.study.report.reckoning.effects`).
+always live that long, so what each run came to when it was over is kept in a CSV file, a line a
+run. Runs of the studies that are named are added to it, those of the same row, seed and machine
+replaced.
+
+Prints the table in Markdown: how many runs aligned and when, the errors on test with the mean's
+Student-t interval over the runs, and the errors as a multiple of the recipe's, as the mean of pairs
+of runs with the same seed on the same machine (`spelldown.study.report.reckoning.effects`). That
+asks whether a difference would hold for other seeds; a study's own report asks it of other
+utterances too, for which it has to have all that was spelled.
 """
 
 import argparse
 import csv
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -21,10 +27,10 @@ from spelldown.search.metrics import Interval
 from spelldown.study.folder import StudyFolder
 from spelldown.study.report.reckoning.effects import ELSEWHERE, Ratio, Trial, effects
 from spelldown.study.report.reckoning.intervals import over_seeds
+from spelldown.writing import write_whole
 
 RUNS = Path(__file__).parents[1] / "docs" / "studies" / "align.csv"
 BASE = "the recipe"
-NEVER = "-"
 HEADS = (
     "",
     "aligned",
@@ -32,15 +38,15 @@ HEADS = (
     "alignment at the end",
     "test CER, %",
     "test WER, %",
-    "mean",
+    "mean WER (95 %)",
     "times the recipe's",
 )
 
 
 @dataclass(frozen=True)
 class Run:
-    """A line of the file. aligned: the epoch, empty if it never did. alignment: in the last epoch,
-    of 1. Error rates on test, in percent."""
+    """A line of the file. aligned: in which epoch, empty if it never did. alignment: in the last
+    epoch, of 1. Error rates are those of the best dev epoch's weights on test, in percent."""
 
     row: str
     seed: int
@@ -50,6 +56,7 @@ class Run:
     wer: float
     date: str
     machine: str
+    commit: str
 
 
 def read(place: Path) -> list[Run]:
@@ -67,17 +74,19 @@ def read(place: Path) -> list[Run]:
                 wer=float(line["wer"]),
                 date=line["date"],
                 machine=line["machine"],
+                commit=line["commit"],
             )
             for line in csv.DictReader(lines)
         ]
 
 
-def write(place: Path, runs: Iterable[Run]) -> None:
+def written(runs: Iterable[Run]) -> str:
     """The runs as a file, those of a row together."""
-    with place.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, [each.name for each in fields(Run)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(run) for group in by_row(runs).values() for run in group)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [each.name for each in fields(Run)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(run) for group in by_row(runs).values() for run in group)
+    return text.getvalue()
 
 
 def by_row(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -88,66 +97,65 @@ def by_row(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return {row: sorted(group, key=lambda run: run.seed) for row, group in rows.items()}
 
 
-def finished(study: Path, machine: str) -> Iterable[Run]:
-    """The finished runs of a study's folder, each once, rows named for what they change."""
+def over(study: Path, machine: str, commit: str) -> Iterable[Run]:
+    """The runs of a study that are over, each once, its rows named for what they change."""
     folder = StudyFolder(study)
     plan, told = folder.read_plan(), set[str]()
     for row in plan.rows:
         for seed, name in row.runs.items():
             outcome = folder.read_outcome(name)
-            if name in told or outcome is None or outcome.state != "finished":
+            if name in told or outcome is None or not outcome.over:
                 continue
             told.add(name)
+            test = outcome.scores.get("test", {})
+            if "cer" not in test:
+                raise SystemExit(f"{study}: run {name} has no scores on test")
             metrics = folder.run(name).metrics.read_text(encoding="utf-8").splitlines()
             yield Run(
-                BASE if row.name == plan.base else row.name.replace("=", ": "),
-                seed,
-                str(outcome.aligned_epoch or ""),
-                round(json.loads(metrics[-1])["alignment"]["value"], 2),
-                round(100 * outcome.scores["test"]["cer"], 1),
-                round(100 * outcome.scores["test"]["wer"], 1),
-                (outcome.ended or "")[:10],
-                machine,
+                row=BASE if row.name == plan.base else row.name.replace("=", ": "),
+                seed=seed,
+                aligned=str(outcome.aligned_epoch or ""),
+                alignment=round(json.loads(metrics[-1])["alignment"]["value"], 3),
+                cer=round(100 * test["cer"], 2),
+                wer=round(100 * test["wer"], 2),
+                date=(outcome.ended or "")[:10],
+                machine=machine,
+                commit=commit,
             )
 
 
 def table(runs: Iterable[Run]) -> str:
-    """The runs as a Markdown table, a line a row, in the order of their first runs."""
+    """The runs as a Markdown table, a line a row."""
     rows = by_row(runs)
+    if not rows[BASE]:
+        raise SystemExit(f"there is no run of {BASE!r} to compare others with")
+    pairs: dict[tuple[int, str], int] = {}  # seeds and machines, numbered: what makes a pair
     trials = [
         Trial(
-            {} if run.row == BASE else {"row": run.row},
+            {} if row == BASE else {"row": row},
             run.wer / 100,
             int(run.aligned) if run.aligned else None,
-            run.seed,
+            pairs.setdefault((run.seed, run.machine), len(pairs)),
         )
-        for group in rows.values()
+        for row, group in rows.items()
         for run in group
     ]
-    (effect,) = effects(trials, {"row": ELSEWHERE})
-    ratios = {level.name: level.ratio for level in effect.levels}
-    heads = (
-        "",
-        "aligned",
-        "in epoch",
-        "alignment at the end",
-        "test CER, %",
-        "test WER, %",
-        "mean",
-    )
-    lines = [f"| {' | '.join(heads)} | times the recipe's |", "|---" * (len(heads) + 1) + "|"]
+    levels = [level for effect in effects(trials, {"row": ELSEWHERE}) for level in effect.levels]
+    ratios = {level.name: level.ratio for level in levels}
+    lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for row, group in rows.items():
         rates = [run.wer for run in group]
-        lines.append(
-            f"| {f'**{row}**' if row == BASE else row}"
-            f" | {sum(bool(run.aligned) for run in group)} of {len(group)}"
-            f" | {', '.join(run.aligned or NEVER for run in group)}"
-            f" | {', '.join(f'{run.alignment:.2f}' for run in group)}"
-            f" | {', '.join(f'{run.cer:.1f}' for run in group)}"
-            f" | {', '.join(f'{rate:.1f}' for rate in rates)}"
-            f" | {sum(rates) / len(rates):.1f}{_range(over_seeds(rates))}"
-            f" | {_times(ratios.get(row))} |"
+        cells = (
+            f"**{row}**" if row == BASE else row,
+            f"{sum(bool(run.aligned) for run in group)} of {len(group)}",
+            ", ".join(run.aligned or "-" for run in group),
+            ", ".join(f"{run.alignment:.2f}" for run in group),
+            ", ".join(f"{run.cer:.1f}" for run in group),
+            ", ".join(f"{rate:.1f}" for rate in rates),
+            f"{sum(rates) / len(rates):.1f}{_range(over_seeds(rates))}",
+            _times(ratios.get(row)),
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -156,10 +164,8 @@ def _range(interval: Interval | None) -> str:
 
 
 def _times(ratio: Ratio | None) -> str:
-    if ratio is None:
-        return ""
-    if ratio.interval is None or not ratio.pairs:  # a single pair says how, not how surely
-        return f"{ratio.value:.2f}"
+    if ratio is None or ratio.interval is None or not ratio.pairs:
+        return ""  # of one pair nobody knows how it would be with another seed
     call = {"fewer errors": "**fewer**, ", "more errors": "**more**, "}.get(ratio.call, "")
     return f"{call}{ratio.value:.2f} ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})"
 
@@ -170,15 +176,19 @@ def main() -> None:
     )
     parser.add_argument("studies", nargs="*", type=Path, metavar="STUDY")
     parser.add_argument("--runs", type=Path, default=RUNS)
-    parser.add_argument("--machine", default="", help="what these studies ran on, a word or two")
+    parser.add_argument("--machine", help="what the studies ran on, a word or two")
+    parser.add_argument("--commit", help="of the code that they ran with")
     asked = parser.parse_args()
+    if asked.studies and not (asked.machine and asked.commit):
+        parser.error("with a STUDY, --machine and --commit must say what it ran on and with")
     known = {(run.row, run.seed, run.machine): run for run in read(asked.runs)}
     for study in asked.studies:
-        for run in finished(study, asked.machine):
+        for run in over(study, asked.machine, asked.commit):
             known[run.row, run.seed, run.machine] = run
+    told = table(known.values())
     if asked.studies:
-        write(asked.runs, known.values())
-    print(table(known.values()))
+        write_whole(asked.runs, written(known.values()))
+    print(told)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from spelldown.model.spelling.attention import (
     LocationSettings,
 )
 from spelldown.model.spelling.cell import Cell
-from spelldown.model.spelling.products import Product
 from spelldown.model.spelling.speller import Feedback, Speller, SpellerSettings
 
 ATTENTIONS: dict[str, AttentionSettings] = {
@@ -313,6 +312,24 @@ def test_bfloat16_products_stay_close_to_float32() -> None:
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("share", [False, True], ids=["alone", "shared"])
+@pytest.mark.parametrize("settings", ATTENTIONS.values(), ids=ATTENTIONS.keys())
+def test_attention_is_exact_whatever_products_are_rounded_to(
+    settings: AttentionSettings, share: bool
+) -> None:
+    attention = speller_of(settings).float().attention
+    frames, lengths, _ = heard()
+    projected = attention.project(frames.float(), lengths)
+    query, past = torch.randn(3, settings.width), torch.rand(3, settings.heads, 6)
+    found = []
+    for rounding in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=rounding):
+            kernel = attention.kernel(projected)
+            found.append((kernel.share(1) if share else kernel).attend(query, past))
+    for exact, rounded in zip(*found, strict=True):
+        torch.testing.assert_close(rounded, exact, rtol=1e-6, atol=1e-7)
+
+
 def test_nothing_is_kept_on_the_recognizer_between_calls() -> None:
     model = recognizer().eval()
     frames, lengths = torch.randn(2, 9, 3), torch.tensor([9, 5])
@@ -323,29 +340,6 @@ def test_nothing_is_kept_on_the_recognizer_between_calls() -> None:
     model.step(start, model.start(other))
     after, _ = model.step(start, model.start(memory))
     assert torch.equal(before, after)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_a_product_with_a_weight_laid_out_once_equals_the_plain_one(dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    weight = torch.randn(24, 40).to(dtype)
-    product, back = Product(weight), Product(weight.t())
-    for rows in (1, 7, 32):
-        x, y = torch.randn(rows, 40).to(dtype), torch.randn(rows, 24).to(dtype)
-        torch.testing.assert_close(product(x), x @ weight.t())
-        torch.testing.assert_close(back(y), y @ weight)
-
-
-def test_a_weight_that_cannot_be_laid_out_is_multiplied_plainly(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    torch.manual_seed(0)
-    weight, rows = torch.randn(24, 40), torch.randn(7, 40)
-    expected = Product(weight)(rows)
-    monkeypatch.setattr("spelldown.model.spelling.products._packs", lambda dtype: False)
-    plain = Product(weight)
-    assert plain.packed is None
-    torch.testing.assert_close(plain(rows), expected)
 
 
 def test_dropout_leaves_the_mean_alone_and_scales_what_it_keeps() -> None:

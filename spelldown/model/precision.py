@@ -4,6 +4,7 @@ Weights, losses, attention, softmax and cell states stay in float32; only produc
 them) are rounded to bfloat16 where the processor multiplies it faster.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,10 +78,20 @@ class _Lent(torch.autograd.Function):
         return (None, None, *totals)
 
 
+def multiplies_tiles() -> bool:
+    """Whether the CPU has AMX: up to 16 rows of bfloat16 are multiplied in the time of one."""
+    return "amx_bf16" in _processor_flags()
+
+
 def _processor_multiplies_bfloat16() -> bool:
     """Whether the CPU names AVX512-BF16, AMX or Arm's bf16 among its flags."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False  # not Linux: float32 is right everywhere
+    flags = _processor_flags()
     return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16 "))
+
+
+@cache
+def _processor_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""  # not Linux: float32 is right everywhere

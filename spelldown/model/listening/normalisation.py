@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spelldown.model.precision import exact
+
 Norm = Literal["layer", "batch", "none"]
 
 
@@ -13,9 +15,7 @@ class FrameNorm(nn.LayerNorm):
     """Layer norm of each frame by itself (Ba et al. 2016), in float32."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        kept = rows.dtype
-        exact = rows.float() if kept == torch.bfloat16 else rows
-        return super().forward(exact).to(kept)
+        return super().forward(exact(rows)).to(rows.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spelldown.model.lengths import mask_of
+from spelldown.model.precision import exact
 from spelldown.model.spelling.kernels import (
     AdditiveKernel,
     CosineKernel,
@@ -128,9 +129,7 @@ class Attention(nn.Module):
         keys = self.key(frames).unflatten(2, (heads, -1)).transpose(1, 2)
         values = self.value(frames).unflatten(2, (heads, -1)).transpose(1, 2)
         if isinstance(self.settings, CosineSettings):
-            keys = functional.normalize(
-                keys.float() if keys.dtype == torch.bfloat16 else keys, dim=3
-            )
+            keys = functional.normalize(exact(keys), dim=3)
         return Projected(keys, values, mask_of(lengths, frames.shape[1]))
 
     def kernel(self, projected: Projected, parameters: tuple[Tensor, ...] | None = None) -> Kernel:

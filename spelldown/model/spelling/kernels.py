@@ -26,6 +26,7 @@ class Kernel(ABC):
     float32 at least, whatever other products are: here they are so small that rounding what goes
     into them takes longer than they do (docs/log.md). A step may come with fewer queries than the
     batch has utterances: they are the first N of it, and B stands for N in that step's shapes.
+    Learned parameters, gradients and the queries of `learned_gradients` come in float32 at least.
 
     Within search, hypotheses of one utterance may share it (`share`): queries are then N
     hypotheses, `owners` tells whose, and N stands for B in the shapes of queries and weights.
@@ -37,7 +38,7 @@ class Kernel(ABC):
     def __init__(self, projected: Projected, *learned: Tensor) -> None:
         self.projected, self.learned = projected, learned
         batch, self.heads, frames, _ = projected.keys.shape
-        self.keys = exact(projected.keys)  # (B, H, T, D/H)
+        self.keys = exact(projected.keys)  # (B, H, T, D/H), or as a kind lays them out
         self.values = exact(projected.values).flatten(0, 1)  # (B H, T, C/H)
         bias = torch.zeros(batch, 1, frames, device=projected.mask.device)
         self.bias = bias.masked_fill_(~projected.mask[:, None], -torch.inf)  # (B, 1, T)

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROUND = 16  # rows are multiplied in multiples of so many: kernels for few shapes
+from spelldown.model.precision import multiplies_tiles
+
+TILE = 16  # rows that AMX multiplies at once; by multiples of it there are kernels of few shapes
 
 
 class Product:
@@ -24,12 +26,15 @@ class Product:
         packable = weight.device.type == "cpu" and _packs(weight.dtype)
         self.packed = _pack(weight) if packable else None
         self.transposed = weight.t()
+        self.multiple = TILE if weight.dtype == torch.bfloat16 and multiplies_tiles() else 1
 
     def __call__(self, rows: Tensor) -> Tensor:
         if self.packed is None:
             return torch.mm(rows, self.transposed)
-        count = len(rows)
-        return _multiply(functional.pad(rows, (0, 0, 0, -count % ROUND)), self.packed)[:count]
+        missing = -len(rows) % self.multiple
+        if not missing:
+            return _multiply(rows, self.packed)
+        return _multiply(functional.pad(rows, (0, 0, 0, missing)), self.packed)[:-missing]
 
 
 def _pack(weight: Tensor) -> Tensor:

@@ -88,15 +88,14 @@ def sigmoids_weighed(
     room = keys.new_empty(min(at_once, len(query)), *keys.shape[1:])
     added = (query[:, None],) if trails is None else _beside(*trails, query)
     parts = zip(*(each.split(at_once) for each in (of, energies, *added)), strict=True)
-    with torch.autocast(query.device.type, enabled=False):
-        for part, found, *factors in parts:
-            places = room[: part.shape[0]]
-            torch.index_select(keys, 0, part, out=places)
-            if trails is None:
-                places.add_(*factors)
-            else:
-                places.baddbmm_(*factors)
-            torch.matmul(places.sigmoid_(), vector, out=found)
+    for part, found, *factors in parts:
+        places = room[: part.shape[0]]
+        torch.index_select(keys, 0, part, out=places)
+        if trails is None:
+            places.add_(*factors)
+        else:
+            places.baddbmm_(*factors)
+        torch.matmul(places.sigmoid_(), vector, out=found)
     return energies
 
 
