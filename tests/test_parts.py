@@ -85,6 +85,7 @@ def test_validation_scores_what_could_not_be_trained_on(
         ("teacher-forcing", {}, {"teacher_forcing": {"kind": "constant", "rate": 0.9}}),
         ("norm", {}, {"listener": {"blocks": [{"kind": "bilstm", "norm": "none"}]}}),
         ("norm", {}, {"listener": {"blocks": [{"kind": "bilstm", "norm": "batch"}]}}),
+        ("convolutions", {}, {"listener": {"blocks": [{"kind": "mobile"}]}}),
         ("dropout", {"speller": {"dropout": 0.2}}, {"speller": {"dropout": 0.3}}),
         ("dropout", {}, {"speller": {"distribution_dropout": 0.3}}),
         ("dropout", {}, {"listener": {"blocks": [{"kind": "conv", "dropout": 0.3}]}}),

@@ -194,7 +194,8 @@ def test_a_remedy_that_the_corpus_cannot_take_is_passed_over(
 
 def test_every_remedy_changes_what_it_names(page: Path) -> None:
     assert set(REPAIRS) == REMEDY_NAMES | {"lower-rate"}
-    blocks = "[{kind: conv, widths: [8, 8]}, {kind: bilstm, norm: none, dropout: 0.4}]"
+    mobile = "{kind: mobile, width: 8, stages: [[1, 8, 1, 1], [2, 8, 1, 2]]}"
+    blocks = f"[{mobile}, {{kind: conv, widths: [8]}}, {{kind: bilstm, norm: none, dropout: 0.4}}]"
     bare = ["augment={}", f"listener.blocks={blocks}", "training.epochs=30", "speller.dropout=0.3"]
     recipe: Recipe = read_recipe(page, bare)
     from spelldown.recipe.parts import remedies_in_use

@@ -19,7 +19,7 @@ from spelldown.data.loading.shards import Cached
 from spelldown.data.recordings import file_of
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import DataError
-from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
+from spelldown.model.listening.blocks import BiLSTMSettings, MobileSettings, PyramidSettings
 from spelldown.model.recognizer import Recognizer
 from spelldown.recipe.recipe import Recipe
 from spelldown.training.learning.schedule import ConstantRate, CosineRate, PlateauRate
@@ -291,6 +291,7 @@ def remedies_in_use(recipe: Recipe) -> frozenset[str]:
     ]
     uses = {
         "norm": all(block.norm == "layer" for block in recurrent),
+        "convolutions": not any(isinstance(b, MobileSettings) for b in recipe.listener.blocks),
         "dropout": not dropping(recipe),
         "teacher-forcing": told or isinstance(forcing, AfterAlignmentForcing),
         "ctc": recipe.loss.uses_ctc,

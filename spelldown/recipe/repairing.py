@@ -20,6 +20,7 @@ from spelldown.model.listening.blocks import (
     BiLSTMSettings,
     Conv2dSettings,
     ConvSettings,
+    MobileSettings,
     PyramidSettings,
 )
 from spelldown.recipe.parts import build_parts, dropping, reduction_of, remedies_in_use
@@ -122,6 +123,27 @@ def _norms(recipe: Recipe) -> list[str]:
     ]
 
 
+def _convolutions(recipe: Recipe) -> list[str]:
+    """Plain convolutions for mobile ones: as wide at their end, and with their strides."""
+    blocks = [
+        _plain(block) if isinstance(block, MobileSettings) else block.model_dump(mode="json")
+        for block in recipe.listener.blocks
+    ]
+    return [f"listener.blocks={json.dumps(blocks)}"]
+
+
+def _plain(block: MobileSettings) -> dict[str, Any]:
+    strides = [stride for _, _, _, stride in block.stages if stride > 1] or [1]
+    return {
+        "kind": "conv",
+        "widths": [block.width] * len(strides),
+        "kernel": max(block.kernel, *strides) // 2 * 2 + 1,  # no frame is stepped over
+        "stride": strides,
+        "norm": "layer",
+        "dropout": block.dropout,
+    }
+
+
 def _leading_ctc(recipe: Recipe) -> list[str]:
     epochs = recipe.training.epochs
     first = max(1, min(5, epochs // 4))
@@ -158,6 +180,7 @@ REPAIRS: dict[str, Callable[[Recipe], list[str]]] = {
     LOWER_RATE: lambda recipe: [f"optimizer.rate={recipe.optimizer.rate / 2:g}"],
     "teacher-forcing": lambda recipe: ["teacher_forcing.kind=after-alignment"],
     "norm": _norms,
+    "convolutions": _convolutions,
     "ctc": lambda recipe: ["ctc={}", "loss.ctc_weight=0.3"],
     "dropout": lambda recipe: [f"{name}={MOST_DROPOUT}" for name in dropping(recipe)],
     "leading-ctc": _leading_ctc,

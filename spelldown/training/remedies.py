@@ -41,9 +41,20 @@ REMEDIES = (
         "teach the listener letters directly: an auxiliary CTC head (ctc={}, loss.ctc_weight=0.3)",
     ),
     Remedy(
+        "convolutions",
+        ("monotonic", "coverage", "peaked"),
+        "hear through plain convolutions, or a pyramid of LSTMs, in place of mobile ones "
+        "(listener.blocks.N.kind=conv)",
+    ),
+    Remedy(
         "dropout",
         ("monotonic", "coverage", "peaked"),
         f"drop no more than a fifth of what listener and speller pass on (dropout={MOST_DROPOUT})",
+    ),
+    Remedy(
+        "late-augment",
+        ("peaked", "coverage"),
+        "switch masks on only after the first epochs (augment.from_epoch=5)",
     ),
     Remedy(
         "leading-ctc",
@@ -74,11 +85,6 @@ REMEDIES = (
         "keep the speller from trusting its own spelling too far (loss.label_smoothing=0.1)",
     ),
     Remedy(
-        "late-augment",
-        ("peaked", "coverage"),
-        "switch masks on only after the first epochs (augment.from_epoch=5)",
-    ),
-    Remedy(
         "teacher-forcing",
         ("monotonic", "coverage", "peaked", "ended"),
         "keep teacher forcing at 1 until attention has aligned "
@@ -90,8 +96,8 @@ REMEDIES = (
         "let attention know where it looked last (attention.kind=location)",
     ),
 )
-"""In the order in which a run is repaired: what was measured to matter most (docs/results.md), then
-what the literature advises."""
+"""In the order in which a run is repaired: what was measured to matter, most first, down to late
+augmentation (docs/results.md), then what the literature advises."""
 REMEDY_NAMES = frozenset(remedy.name for remedy in REMEDIES)
 
 
