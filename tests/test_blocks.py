@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from spelldown.errors import SpelldownError
+from spelldown.model.dropout import drop
 from spelldown.model.lengths import Real, Stairs, flights_of, mask_of
 from spelldown.model.listening.block import Block
 from spelldown.model.listening.blocks import (
@@ -205,6 +206,17 @@ def test_rows_of_real_frames_go_back_to_their_places_with_their_gradients() -> N
         assert torch.autograd.gradcheck(
             lambda x, b=backwards: stairs.descend(stairs.climb(real.rows(x), b).tanh(), b), frames
         )
+
+
+def test_dropout_leaves_the_mean_alone_and_scales_what_it_keeps() -> None:
+    torch.manual_seed(0)
+    units = torch.ones(200, 200, requires_grad=True)
+    dropped = drop(units, 0.3, training=True)
+    assert abs(float((dropped == 0).float().mean()) - 0.3) < 0.01
+    torch.testing.assert_close(torch.unique(dropped[dropped != 0]), torch.tensor([1 / 0.7]))
+    torch.autograd.backward(dropped.sum())
+    assert units.grad is not None and torch.equal(units.grad, dropped.detach())
+    assert drop(units, 0.3, training=False) is units
 
 
 def test_locked_dropout_drops_the_same_units_at_every_frame() -> None:

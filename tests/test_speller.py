@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from spelldown.model.dropout import drop
 from spelldown.model.listening.blocks import BiLSTMSettings, PyramidSettings
 from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.recognizer import CTCSettings, Memory, Recognizer
@@ -340,14 +339,3 @@ def test_nothing_is_kept_on_the_recognizer_between_calls() -> None:
     model.step(start, model.start(other))
     after, _ = model.step(start, model.start(memory))
     assert torch.equal(before, after)
-
-
-def test_dropout_leaves_the_mean_alone_and_scales_what_it_keeps() -> None:
-    torch.manual_seed(0)
-    units = torch.ones(200, 200, requires_grad=True)
-    dropped = drop(units, 0.3, training=True)
-    assert abs(float((dropped == 0).float().mean()) - 0.3) < 0.01
-    torch.testing.assert_close(torch.unique(dropped[dropped != 0]), torch.tensor([1 / 0.7]))
-    torch.autograd.backward(dropped.sum())
-    assert units.grad is not None and torch.equal(units.grad, dropped.detach())
-    assert drop(units, 0.3, training=False) is units
