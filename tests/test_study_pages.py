@@ -49,6 +49,25 @@ def test_the_other_studies_can_be_run(tmp_path: Path, name: str) -> None:
     assert all(row.runs for row in planned.plan.rows)
 
 
+def test_what_makes_attention_align_changes_one_thing_at_a_time(tmp_path: Path) -> None:
+    rows = planned_in(STUDIES / "align.yaml", StudyFolder(tmp_path)).plan.rows
+    changes = {row.name: row.changes for row in rows}
+    assert changes["dropout=0.1"] == {
+        "listener.blocks.1.dropout": [0.3, 0.1],
+        "speller.dropout": [0.3, 0.1],
+    }
+    assert changes["norm=none in the LSTM"] == {"listener.blocks.1.norm": ["layer", "none"]}
+
+
+def test_a_change_within_a_shared_list_is_one_rows_alone(tmp_path: Path, corpus: Path) -> None:
+    blocks = [{"kind": "bilstm", "width": 4}]
+    rows = {"wide": {"changes": {"listener.blocks.0.width": 8}}, "as shared": {}}
+    page = write_study(tmp_path, corpus, rows=rows, shared={"listener.blocks": blocks})
+    recipes = planned_in(page, StudyFolder(tmp_path / "study")).recipes
+    widths = {name: recipe.listener.blocks[0].width for name, recipe in recipes.items()}
+    assert widths == {"wide-seed1": 8, "as_shared-seed1": 4}
+
+
 def test_the_schema_of_studies_for_editors_is_current() -> None:
     # To bring it up to date: spelldown study --schema > recipes/studies/schema.json
     current = schema_text(StudySettings, "spelldown study")

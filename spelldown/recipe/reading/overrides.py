@@ -51,7 +51,8 @@ def change(page: Page, path: str, value: Any, root: Place, origin: str) -> None:
     try:
         if not all(keys):
             raise RecipeError(f"{path!r} is not a path such as listener.blocks.0.width")
-        _lay(page, keys, value, root, origin)
+        # A copy: a later change may lie within, and the value may be laid over other pages too.
+        _lay(page, keys, copy.deepcopy(value), root, origin)
     except RecipeError as error:
         page.problems.append(Problem((), f"{error.summary} ({origin})"))
 
