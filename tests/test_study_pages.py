@@ -64,7 +64,8 @@ def test_a_change_within_a_shared_list_is_one_rows_alone(tmp_path: Path, corpus:
     rows = {"wide": {"changes": {"listener.blocks.0.width": 8}}, "as shared": {}}
     page = write_study(tmp_path, corpus, rows=rows, shared={"listener.blocks": blocks})
     recipes = planned_in(page, StudyFolder(tmp_path / "study")).recipes
-    widths = {name: recipe.listener.blocks[0].width for name, recipe in recipes.items()}
+    dumped = {name: recipe.listener.blocks[0].model_dump() for name, recipe in recipes.items()}
+    widths = {name: block["width"] for name, block in dumped.items()}
     assert widths == {"wide-seed1": 8, "as_shared-seed1": 4}
 
 
