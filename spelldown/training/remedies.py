@@ -44,7 +44,8 @@ REMEDIES = (
         "convolutions",
         ("monotonic", "coverage", "peaked"),
         "hear through plain convolutions, or a pyramid of LSTMs, in place of mobile ones "
-        "(listener.blocks.N.kind=conv)",
+        "(listener.blocks.N.kind=conv listener.blocks.N.widths=[128,128] "
+        "listener.blocks.N.stride=2)",
     ),
     Remedy(
         "dropout",
@@ -96,8 +97,8 @@ REMEDIES = (
         "let attention know where it looked last (attention.kind=location)",
     ),
 )
-"""In the order in which a run is repaired: what was measured to matter, most first, down to late
-augmentation (docs/results.md), then what the literature advises."""
+"""In the order in which a run is repaired: what was measured to matter, down to late augmentation
+(docs/results.md), then what the literature advises."""
 REMEDY_NAMES = frozenset(remedy.name for remedy in REMEDIES)
 
 
