@@ -24,7 +24,7 @@ from spelldown.recipe.run import Run, load_run
 from spelldown.recipe.using.evaluation import Evaluation, evaluate, write_page
 from spelldown.recipe.using.transcription import transcribe
 from spelldown.search.metrics import Utterance
-from spelldown.terminal import console, tracked
+from spelldown.terminal import console, working
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import duration, tracker_for
 
@@ -52,7 +52,7 @@ def run_demo(
         return None
     run = load_run(place)
     _headline(out, 3, "testing it on voices and sentences that it never heard")
-    evaluation = evaluate(run, "test", tracked("spelling", console(stderr=True)))
+    evaluation = evaluate(run, "test", working(console(stderr=True)))
     _show_scores(out, evaluation)
     _headline(out, 4, "one recording")
     recording = _recording(recipe)

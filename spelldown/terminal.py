@@ -9,6 +9,7 @@ from rich.progress import track
 from rich.syntax import Syntax
 from rich.table import Table
 
+from spelldown.progress import Progress
 from spelldown.training.run.tracking import QUIET_SECONDS, duration
 
 if TYPE_CHECKING:
@@ -142,20 +143,8 @@ def _show_worst(out: Console, evaluation: "Evaluation") -> None:
             out.print(f"  {line}")
 
 
-def tracked(doing: str, err: Console) -> Any:
-    """A progress bar on the terminal around what is being done; it goes when done."""
-
-    def progress(done: Iterable[Any], total: int) -> Iterator[Any]:
-        yield from track(
-            done, doing, total=total, console=err, transient=True, disable=not err.is_terminal
-        )
-
-    return progress
-
-
-def working(err: Console) -> Any:
-    """Progress for several steps: a bar with an estimate on a terminal, a line now and then in a
-    log. Called with what is done, the things that pass through, and how many they are if known."""
+def working(err: Console) -> Progress:
+    """A bar with an estimate on a terminal, which goes when done; in a log a line now and then."""
 
     def progress(doing: str, done: Iterable[Any], total: int | None) -> Iterator[Any]:
         if err.is_terminal:

@@ -14,9 +14,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each room may import of ours, besides itself. No room is on both sides of another.
 BELOW = {
     "errors": set(),
+    "progress": set(),
     "settings": set(),
     "writing": set(),
-    "data": {"errors", "settings", "writing"},
+    "data": {"errors", "progress", "settings", "writing"},
     "model": {"errors", "settings"},
 }
 BELOW["search"] = {"data", "model"} | BELOW["data"]

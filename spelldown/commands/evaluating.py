@@ -8,7 +8,7 @@ import typer
 
 from spelldown.commands.options import Json, RunPath
 from spelldown.commands.search_options import Searching, with_search_options
-from spelldown.terminal import console, tracked
+from spelldown.terminal import console, working
 
 Split = Annotated[str, typer.Option(help="train, dev, test, or a part's own name.")]
 
@@ -96,7 +96,7 @@ def _evaluate(
 
     err = console(stderr=True)
     run = load_run(path, changes, tuned=tuned)
-    found = evaluated(run, split, tracked("spelling", err), by)
+    found = evaluated(run, split, working(err), by)
     for note in found.notes:
         err.print(note, style="yellow")
     if json_:
@@ -127,7 +127,7 @@ def _compare(
     runs = [load_run(path, changes, tuned=tuned and page is None) for path in paths]
     searches = None if page is None else read_searches(page, runs)
     notes = () if page is None else notes_on_tuned(page, runs)
-    found = compare(runs, split, searches, tracked("spelling", err), notes)
+    found = compare(runs, split, searches, working(err), notes)
     for note in found.notes:
         err.print(note, style="yellow")
     print(json.dumps(found.as_dict(), ensure_ascii=False) if json_ else found.as_markdown())

@@ -3,8 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ import typer
 from rich.console import Console
 
 from spelldown.commands.options import FAILED, INTERRUPTED
-from spelldown.terminal import console
+from spelldown.terminal import console, working
 
 if TYPE_CHECKING:
     from spelldown.study.folder import Outcome, Row, StudyFolder
@@ -247,8 +246,7 @@ def _show(read: "Study", folder: "StudyFolder", measure: bool) -> None:
     known = folder.known()
     sizes: Mapping[str, Sizes] = {}
     if measure:
-        with _bar("measuring", err) as progress:
-            sizes = sizes_of(planned, progress)
+        sizes = sizes_of(planned, working(err))
     first: dict[str, str] = {}  # row that has a run
     for row in planned.plan.rows:
         runs = list(row.runs.values())
@@ -335,13 +333,3 @@ def _show_total(
     if lanes > 1:
         told += f"; on this machine, {lanes} would run side by side"
     out.print(told)
-
-
-@contextmanager
-def _bar(doing: str, err: Console) -> "Iterator[Callable[[int, int], None]]":
-    """A bar with an estimate, on a terminal."""
-    from rich.progress import Progress
-
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from spelldown.commands.options import FAILED, RunPath
 from spelldown.commands.search_options import Searching, with_search_options
-from spelldown.terminal import console, tracked
+from spelldown.terminal import console, working
 
 if TYPE_CHECKING:
     from spelldown.recipe.run import Run
@@ -189,7 +189,7 @@ def _submit(
 
     err = console(stderr=True)
     loaded = load_run(run, changes, tuned=tuned)
-    count = write_submission(loaded, inputs, file, tracked("spelling", err), err.print)
+    count = write_submission(loaded, inputs, file, working(err), err.print)
     err.print(f"{count} utterances in {file}")
 
 

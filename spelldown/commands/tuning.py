@@ -9,7 +9,7 @@ import typer
 
 from spelldown.commands.options import INTERRUPTED, Json, RunPath
 from spelldown.commands.search_options import Searching, with_options_of_a_search_to_tune
-from spelldown.terminal import console, described, tracked
+from spelldown.terminal import console, described, working
 
 if TYPE_CHECKING:
     from spelldown.recipe.run import Run
@@ -75,7 +75,7 @@ def tune(
     tuning = weights_to_tune(search, has_ctc, ranges)
     asked = Asked(search, tuning, judge.value, trials, points, seed)
     try:
-        found = tuned(loaded, asked, split, tracked("trials", err))
+        found = tuned(loaded, asked, split, working(err))
     except KeyboardInterrupt:
         err.print("interrupted; the trials so far are kept, and the same command goes on with them")
         raise typer.Exit(INTERRUPTED) from None

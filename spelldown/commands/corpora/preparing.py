@@ -217,8 +217,8 @@ def _runner(kind: str, sections: dict[str, "Section"], published: bool) -> Calla
             prepared = _prepared(kind, read["source"], source, out, settings, given, jobs, err)
             parts = list(prepared.record["parts"])
             if given["to"]:
-                shown = working(err)
-                to_arrays(out, parts, read["arrays"], jobs=jobs, progress=shown)  # type: ignore[arg-type]
+                arrays: Any = read["arrays"]
+                to_arrays(out, parts, arrays, jobs=jobs, progress=working(err))
         except KeyboardInterrupt:
             err.print("interrupted; what was done is kept, and the same command goes on from there")
             raise typer.Exit(INTERRUPTED) from None

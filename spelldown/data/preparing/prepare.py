@@ -40,11 +40,11 @@ from spelldown.data.preparing.splits import Splits, SplitSettings, Spoken, file_
 from spelldown.data.preparing.text import TextForm, TextSettings
 from spelldown.data.preparing.utterance import PassedOver, Remark, Utterance
 from spelldown.errors import DataError
+from spelldown.progress import Progress, quiet
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
 
 Source = Callable[[], Iterable[Utterance | Problem]]
-Progress = Callable[[str, Iterable[Any], int | None], Iterable[Any]]
 """(what is done, passing through, how many there are) -> the same, perhaps shown"""
 
 
@@ -65,11 +65,6 @@ class Prepared:
 
     out: Path
     record: dict[str, Any]
-
-
-def quiet(doing: str, passing: Iterable[Any], total: int | None) -> Iterable[Any]:
-    """Progress that nobody sees."""
-    return passing
 
 
 def prepare(

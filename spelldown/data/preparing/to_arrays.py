@@ -31,6 +31,7 @@ from spelldown.data.preparing.disk.folder import naming
 from spelldown.data.reading.identity import digest_of
 from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
+from spelldown.progress import Progress, quiet
 from spelldown.settings import Settings
 from spelldown.writing import write_whole
 
@@ -64,7 +65,7 @@ def to_arrays(
     settings: ArraysOutputSettings,
     *,
     jobs: int = 1,
-    progress: Callable[[str, Iterable[Any], int | None], Iterable[Any]] = lambda d, p, n: p,
+    progress: Progress = quiet,
 ) -> None:
     """Writes the arrays of a prepared corpus into its own folder; goes on where it was interrupted.
 
@@ -94,7 +95,7 @@ def _write_part(
     settings: ArraysOutputSettings,
     frontend: Frontend,
     jobs: int,
-    progress: Callable[[str, Iterable[Any], int | None], Iterable[Any]],
+    progress: Progress,
 ) -> None:
     folder, manifest = out / part, out / f"{part}.jsonl.gz"
     names = _names(out, part)

@@ -8,13 +8,14 @@ nodes.safetensors     the same as search reads it, in a moment
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spelldown.errors import LanguageModelError
+from spelldown.progress import Progress, quiet
 from spelldown.recipe.language.texts import Texts
 from spelldown.search.language.arpa import write_arpa
 from spelldown.search.language.kneser_ney import Estimated, estimate
@@ -29,15 +30,13 @@ NODE_BYTES = 120  # an n-gram, while nodes are made of it
 SCRATCH, LOCK = ".counting", ".lock"
 OURS = {SCRATCH, LOCK, ARPA, NODES}  # what one that was killed may have left
 
-Progress = Callable[[str, Iterable[Any], int | None], Iterable[Any]]
-
 
 def train_ngram(
     texts: Texts,
     folder: Path,
     order: int = ORDER,
     memory: int = MEMORY,
-    progress: Progress = lambda doing, done, total: done,
+    progress: Progress = quiet,
     tell: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Makes an n-gram model of these texts in a new folder, and gives its page.

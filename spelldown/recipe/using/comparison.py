@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from spelldown.errors import DataError, RecipeError, RunError
+from spelldown.progress import Progress, quiet
 from spelldown.recipe.reading.page import Page, merged, pages_nearby, read_page
 from spelldown.recipe.recipe import ROOT, recipe_of
 from spelldown.recipe.run import Run
-from spelldown.recipe.using.evaluation import Progress, ToScore, evaluated, part_to_score
+from spelldown.recipe.using.evaluation import ToScore, evaluated, part_to_score
 from spelldown.recipe.using.ready import LANDSCAPE, make_ready
 from spelldown.recipe.using.ready import TUNED as RECORD
 from spelldown.recipe.using.trained_on import known_to_tuning
@@ -187,7 +188,7 @@ def compare(
     runs: Sequence[Run],
     split: str = "test",
     searches: Searches | None = None,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
     told: Sequence[str] = (),
 ) -> Comparison:
     """The measures of each way to search over a part, as means of the runs.
@@ -211,7 +212,7 @@ def compare(
     results: dict[str, list[Any]] = {name: [] for name in searches}
     seconds = dict.fromkeys(searches, 0.0)
     work = _spelling(runs, parts, searches)
-    for name, took, scores in progress(work, len(runs) * len(searches)) if progress else work:
+    for name, took, scores in progress("spelling", work, len(runs) * len(searches)):
         results[name].append(scores)
         seconds[name] += took
     rows = tuple(

@@ -1,7 +1,7 @@
 """How well a trained run spells a part of its corpus."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from spelldown.data.groups import grouped_by
 from spelldown.data.loading.speakers import speaker_of
 from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
+from spelldown.progress import Progress, quiet
 from spelldown.recipe.parts import checked_part
 from spelldown.recipe.recipe import Recipe
 from spelldown.recipe.run import Run
@@ -28,9 +29,6 @@ from spelldown.training.run.pictures import Shown, attention_page
 from spelldown.writing import write_whole
 
 WORST = 10
-
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Passes through what is done, knowing how much there is to do, and may show it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def part_to_score(run: Run, split: str) -> ToScore:
 def evaluate(
     run: Run,
     split: str = "test",
-    progress: Progress | None = None,
+    progress: Progress = quiet,
     by: Sequence[str] = (),
     memory: str | None = None,
 ) -> Evaluation:
@@ -130,7 +128,7 @@ def evaluate(
     for way in by:
         grouped_by(part.cuts, way)  # what cannot be grouped is told before the work
     spelled = within_memory(run.transcriber, part.items(run.transcriber), memory)
-    results = list(progress(spelled, len(part.cuts)) if progress else spelled)
+    results = list(progress("spelling", spelled, len(part.cuts)))
     return evaluated(run, part, results, by)
 
 

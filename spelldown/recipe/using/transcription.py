@@ -14,8 +14,8 @@ from spelldown.data.corpora import ArraysSettings
 from spelldown.data.frontend import ArraysFrontendSettings
 from spelldown.data.loading.speakers import speaker_in
 from spelldown.errors import DataError
+from spelldown.progress import Progress, quiet
 from spelldown.recipe.run import Run
-from spelldown.recipe.using.evaluation import Progress
 from spelldown.search.transcribing.inputs import STANDARD_INPUT, Inputs, inputs
 from spelldown.search.transcribing.joined import Heard, Source, heard, seconds_of
 from spelldown.search.transcribing.sound.activity import detector
@@ -125,7 +125,7 @@ def write_submission(
     run: Run,
     paths: Sequence[Path | str],
     file: Path,
-    progress: Progress | None = None,
+    progress: Progress = quiet,
     warn: Warn = silent,
 ) -> int:
     """Writes the course's hand-in, `index,label` in the order of file names; how many it holds.
@@ -147,7 +147,7 @@ def write_submission(
             f"asked for twice; a hand-in has one line a file, {file} not written", twice
         )
     done = run.transcriber.transcribe(_by_name(run, items))
-    results = list(progress(done, len(items)) if progress else done)
+    results = list(progress("spelling", done, len(items)))
     failures = [named(found.id, found.error) for found in results if isinstance(found, Failure)]
     if failures:
         raise DataError(

@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from spelldown.errors import RunError
+from spelldown.progress import Progress, quiet
 from spelldown.recipe.run import Run
 from spelldown.recipe.using.evaluation import (
     Evaluation,
-    Progress,
     ToScore,
     evaluated,
     part_to_score,
@@ -120,7 +120,7 @@ class Tuned:
         }
 
 
-def tune(run: Run, asked: Asked, split: str = "dev", progress: Progress | None = None) -> Tuned:
+def tune(run: Run, asked: Asked, split: str = "dev", progress: Progress = quiet) -> Tuned:
     """Tries weights on a part, draws what came of it, and writes the best into the run.
 
     `run` searches as its recipe says (`load_run` with tuned=False): that is what the best is held
@@ -151,7 +151,7 @@ def tune(run: Run, asked: Asked, split: str = "dev", progress: Progress | None =
             line_points=asked.line_points,
             seed=asked.seed,
         )
-        tried = progress(work, asked.trials + points) if progress else work
+        tried = progress("trials", work, asked.trials + points)
         return _finish(run, part, asked, list(tried), spell)
 
 

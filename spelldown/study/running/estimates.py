@@ -10,11 +10,12 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from spelldown.progress import Progress, quiet
 from spelldown.recipe.recipe import Recipe, read_recipe
 from spelldown.study.axes import TRIAL, OptunaSettings
 from spelldown.study.folder import Outcome
@@ -46,9 +47,7 @@ class Sizes:
     problem: str = ""
 
 
-def sizes_of(
-    planned: Planned, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Mapping[str, Sizes]:
+def sizes_of(planned: Planned, progress: Progress = quiet) -> Mapping[str, Sizes]:
     """The sizes of every run, by its name; those that differ in nothing that costs share theirs.
     Where no run is planned yet, since a sampler thinks of all, those of the study's own recipe."""
     recipes = dict(planned.recipes)
@@ -58,13 +57,12 @@ def sizes_of(
     for name, recipe in recipes.items():
         groups.setdefault(_cost(recipe), []).append(name)
     found: dict[str, Sizes] = {}
-    for done, names in enumerate(groups.values()):
-        progress(done, len(groups))
-        sizes = measured(recipes[names[0]])
+    one_of_each = (recipes[names[0]] for names in groups.values())
+    each_size = progress("measuring", map(measured, one_of_each), len(groups))
+    for names, sizes in zip(groups.values(), each_size, strict=True):
         for name in names:
             each, epochs = sizes.epoch_seconds, recipes[name].training.epochs
             found[name] = replace(sizes, seconds=None if each is None else epochs * each)
-    progress(len(groups), len(groups))
     return found
 
 
