@@ -202,7 +202,7 @@ def test_a_wrong_value_is_not_blamed_for_a_combination_that_it_may_not_have_mean
         ("optimizer.rate", ".nan", "should be a finite number"),
         ("training.judge", "lost", "did you mean 'loss'?"),
         ("seed", "-1", "should be greater than or equal to 0, found -1"),
-        ("name", "a/b", "should match pattern"),
+        ("name", "a/b", "should be written as an4 or"),
         ("name", "3", "should be a string, found 3"),
         ("augment.speed", "[1.1, 0.9]", "[1.1, 0.9] is not [slowest, fastest]"),
         ("listener.blocks", "[]", "at least 1 item"),

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from spelldown.cli import app
 from spelldown.recipe.recipe import Recipe
-from spelldown.study.folder import Outcome, StudyFolder
+from spelldown.study.folder import StudyFolder
 from spelldown.study.running import estimates
-from spelldown.study.running.estimates import Sizes, measured, sizes_of, trials_left
+from spelldown.study.running.estimates import Sizes, measured, sizes_of
 
 SEARCHED = {"rows": {}, "axes": {"speller.width": {"low": 8, "high": 16, "whole": True}},
             "explore": {"kind": "optuna", "trials": 5}, "seeds": 3}  # fmt: skip
@@ -49,7 +49,7 @@ def test_rows_that_differ_in_nothing_that_costs_are_measured_once(
         "sums": {"optimizer.accumulate": 2},
     }
     page = write_study(tmp_path, corpus, seeds=2, rows={n: {"changes": c} for n, c in rows.items()})
-    sizes = sizes_of(planned_in(page, folder(tmp_path)))
+    sizes = sizes_of(planned_in(page, folder(tmp_path)).recipes)
     assert len(asked) == 1 + len(["wide", "threads", "ctc", "small", "sums"])
     assert len(sizes) == 2 * (1 + len(rows))
     assert sizes["rate-seed2"].seconds == 20.0 and sizes["long-seed1"].seconds == 70.0
@@ -59,15 +59,19 @@ def test_the_trials_of_a_search_count_with_every_seed(
     tmp_path: Path, corpus: Path, asked: list[Recipe]
 ) -> None:
     page = write_study(tmp_path, corpus, **SEARCHED, base_row=False)
-    planned = planned_in(page, folder(tmp_path))
-    over = Outcome("trial-001-seed1", 1, "", "finished")
-    begun = Outcome("trial-001-seed2", 2, "", "running")
-    other = Outcome("base-seed1", 1, "", "finished")
-    known = {one.name: one for one in (over, begun, other)}
-    assert trials_left(planned, {}) == 15 and trials_left(planned, known) == 14
     told = CliRunner().invoke(app, ["study", str(page), "--dry-run"])
     assert "15 runs of trials" in told.stdout and "about 5 min one after" in told.stdout
     assert len(asked) == 1
+
+
+def test_a_memory_limit_below_what_a_run_takes_is_told(
+    tmp_path: Path, corpus: Path, asked: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = str(write_study(tmp_path, corpus))
+    told = CliRunner().invoke(app, ["study", page, "--dry-run", "--memory", "600MB"]).stdout
+    assert "1.0 GiB without its limit of 600MB, within which updates are made in parts" in told
+    assert "limit" not in CliRunner().invoke(app, ["study", page, "--dry-run"]).stdout
 
 
 def test_what_is_measured_is_what_a_run_takes(tmp_path: Path, corpus: Path) -> None:

@@ -1,4 +1,4 @@
-"""A study's file: what it may say, what is wrong with it, and the rows that it makes."""
+"""A study's file: what it may say, and the rows that it makes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny_study import planned_in, write_study
 
-from spelldown.errors import DataError, StudyError
+from spelldown.errors import StudyError
 from spelldown.recipe.recipe import read_recipe
 from spelldown.study.folder import Outcome, StudyFolder, write_outcome
 from spelldown.study.identity import identity_of
@@ -258,92 +258,3 @@ def test_a_changed_recipe_is_a_new_run_and_the_old_one_is_found_again(
     assert run("optimizer.rate=0.5") == "base-seed1-2"
     assert run() == "base-seed1"
     assert run("optimizer.rate=0.5") == "base-seed1-2"
-
-
-# --- what is wrong
-
-
-def test_everything_that_is_wrong_with_the_page_is_said_at_once(
-    write: Callable[..., Path],
-) -> None:
-    page = write(
-        rows={"a": {"remarks": "x"}, "b": {"changes": 3}},
-        axes={"speller.width": {"low": 3}},
-        explore={"kind": "gird"},
-        seeds=0,
-    )
-    with pytest.raises(StudyError) as error:
-        read_study(page)
-    for told in ("rows.a.remarks: unknown key; did you mean 'remark'?", "rows.b.changes",
-                 "a range needs `low` and `high`",
-                 "did you mean 'grid'?", "seeds"):  # fmt: skip
-        assert told in str(error.value)
-    assert "study.yaml:" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("page", "said"),
-    [
-        ({"rows": {}}, "nothing to study"),
-        ({"recipe": ""}, "recipe: is missing"),
-        ({"explore": {"kind": "random"}}, "no axes to explore"),
-        ({"budget": {"epochs": 1, "updates": 2}}, "choose one"),
-        ({"rows": {"a": {"changes": {"seed": 3}}}}, "seeds: decides it"),
-        ({"axes": {"optimizer.rate": {"low": 1e-3, "high": 1e-2}}}, "choose random or optuna"),
-        ({"axes": {"a": {"values": {"x": 3}}}}, "without a `key`"),
-        ({"axes": {"a": {"key": "b", "low": 3, "high": 1}}}, "low below high"),
-        ({"budget": {"minutes": -1}}, "budget.minutes"),
-    ],
-)
-def test_a_page_that_cannot_be_studied_says_why(
-    write: Callable[..., Path], page: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(StudyError, match=said.replace("(", r"\(")):
-        read_study(write(**page))
-
-
-def test_every_rows_recipe_is_checked_before_any_run(
-    write: Callable[..., Path], folder: StudyFolder
-) -> None:
-    rows = {
-        "a": {"changes": {"atention.kind": "dot", "optimizer.rate": "fast"}},
-        "b": {"changes": {"listener.blocks.7.dropout": 0.1}},
-        "c": {"recipe": "gone.yaml"},
-        "d": {"changes": {"loss.ctc_weight": 0.3}},
-    }
-    page = write(rows=rows)
-    with pytest.raises(StudyError) as error:
-        planned_in(page, folder)
-    for told in (
-        "row a: there is no atention.kind; did you mean attention.kind? (",
-        "row a: optimizer.rate",
-        "row b: there is no entry 7",
-        "row c: no recipe at",
-        "row d: loss.ctc_weight",
-    ):
-        assert told in str(error.value)
-    line = next(n for n, text in enumerate(page.read_text().splitlines(), 1) if "atention" in text)
-    assert f"study.yaml:{line}" in str(error.value)
-
-
-def test_a_mistake_of_the_base_is_said_once_for_all_rows(
-    write: Callable[..., Path], folder: StudyFolder
-) -> None:
-    rows = {name: {"changes": {"speller.width": 9}} for name in "abc"}
-    with pytest.raises(StudyError) as error:
-        planned_in(write(rows=rows), folder, "optimizer.rte=1")
-    (problem,) = error.value.problems
-    assert problem.startswith("every row: optimizer.rte=1 (command line): there is no")
-
-
-def test_a_corpus_that_is_not_there_stops_the_study_before_its_first_run(
-    write: Callable[..., Path], folder: StudyFolder
-) -> None:
-    with pytest.raises(DataError, match=r"no run was started.*is not a folder"):
-        plan_study(read_study(write()), folder)
-
-
-def test_a_study_that_is_not_there_says_what_is_near(write: Callable[..., Path]) -> None:
-    page = write()
-    with pytest.raises(StudyError, match=r"did you mean .*study\.yaml"):
-        read_study(page.with_name("stuy.yaml"))

@@ -10,7 +10,6 @@ import pytest
 import torch
 from tiny_study import planned_in, write_study
 
-from spelldown.commands.studies import here
 from spelldown.study.folder import StudyFolder
 from spelldown.study.where import local
 from spelldown.study.where.local import LocalPlace, LocalSettings, said_of
@@ -103,31 +102,28 @@ def test_runs_share_the_machine_by_what_they_ask_for(
 ) -> None:
     monkeypatch.setattr(local, "_gpus", lambda: ("0", "1"))
     monkeypatch.setattr(local, "_cores", lambda: 4)
-    monkeypatch.setattr(local, "_free_gibibytes", lambda: 16.0)
+    monkeypatch.setattr(local, "left_on_computer", lambda: 16 << 30)
     assert LocalPlace(LocalSettings(**about), 9, **{"on_gpus": False, **asked}).lanes == lanes
 
 
 def test_what_runs_ask_for_is_the_most_of_what_their_recipes_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(local, "LocalPlace", lambda settings, *about: asked.append(about))
+    monkeypatch.setattr(local, "_cores", lambda: 12)
+    monkeypatch.setattr(local, "left_on_computer", lambda: 20 << 30)
     changes = {"training.memory": "6GiB", "training.threads": 3}
     page = write_study(tmp_path, tmp_path, rows={"large": {"changes": changes}})
-    here(planned_in(page, StudyFolder(tmp_path)), 7)
-    here(
-        planned_in(
-            page,
-            StudyFolder(tmp_path),
-            "base_row=false",
-            "rows={}",
-            "axes={speller.width: {low: 1, high: 9, whole: true}}",
-            "explore={kind: optuna}",
-            "training.memory=8GiB",
-        ),
-        7,
-    )
-    assert asked == [(7, 3, 6.0, False), (7, 1, 8.0, False)]
+    searching = [
+        "base_row=false",
+        "rows={}",
+        "axes={speller.width: {low: 1, high: 9, whole: true}}",
+        "explore={kind: optuna}",
+        "training.memory=8GiB",
+    ]
+    for overrides, lanes in (([], 3), (["training.memory=4GiB"], 3), (searching, 2)):
+        planned = planned_in(page, StudyFolder(tmp_path), *overrides)
+        place = LocalPlace.shared(planned.study.settings.local, planned.each(), 7)
+        assert (place.lanes, place.gpus) == (lanes, ())
 
 
 def test_nothing_runs_any_more_when_the_place_is_left(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny_study import FakePlace, Seen, planned_in, write_study
 from typer.testing import CliRunner
 
 from spelldown.cli import app
-from spelldown.study.folder import Plan, StudyFolder, read_outcome, write_outcome
+from spelldown.study.folder import Outcome, Plan, StudyFolder, read_outcome, write_outcome
 from spelldown.study.running import runner as running
 from spelldown.study.running.runner import Runner
 from spelldown.study.running.view import View
@@ -189,11 +189,11 @@ def test_trials_go_side_by_side_as_far_as_there_is_room_and_their_sampler_can_do
             super().__init__({}, finishes, lanes=real(*about).lanes)
             places.append(self)
 
-    real = local.LocalPlace
+    real = local.LocalPlace.shared
     monkeypatch.setattr(local, "_gpus", lambda: ())
     monkeypatch.setattr(local, "_cores", lambda: 4)
-    monkeypatch.setattr(local, "_free_gibibytes", lambda: 99.0)
-    monkeypatch.setattr(local, "LocalPlace", Here)
+    monkeypatch.setattr(local, "left_on_computer", lambda: 99 << 30)
+    monkeypatch.setattr(local.LocalPlace, "shared", Here)
     monkeypatch.chdir(tmp_path)
     explore = {"kind": "optuna", "trials": 5, "sampler": sampler}
     page = write_study(
@@ -212,7 +212,9 @@ def test_the_time_left_counts_trials_to_come_and_what_goes_side_by_side(search: 
         again.outcomes[name] = runner.outcomes[name].now("finished", seconds=30)
     assert view.left(again) == pytest.approx(5 * 30)
     assert view.summary(again) == "2 of 7 runs over; about 2 min left"
-    again.running = dict.fromkeys("ab", None)
+    again.running = dict.fromkeys("abc", None)
+    for name in "ab":  # c is in a queue
+        write_outcome(again.folder.rows / name, Outcome(name, 1, "", "running"))
     assert view.left(again) == pytest.approx(5 * 30 / 2)
     again.only = frozenset(["trial-001"])
     assert (again.to_come(), again.side_by_side(), view.left(again)) == (0, 0, None)
@@ -299,3 +301,19 @@ def test_a_sampler_that_is_not_installed_is_refused_before_anything_is_done(
     said = CliRunner().invoke(app, ["study", str(page), "--dry-run"])
     assert said.exit_code == 1
     assert f"{needed}, not installed here: pip install 'spelldown[tune]'" in said.stderr
+
+
+def test_a_dry_run_counts_the_trials_of_this_search_alone(
+    search: Any, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search()
+    monkeypatch.chdir(tmp_path)
+    page = str(tmp_path / "study.yaml")
+    trials = StudyFolder(tmp_path / "studies" / "tiny").trials
+    before = trials.read_bytes()
+    asked = ["study", page, "--dry-run", "--no-measure", "--into", "studies/tiny"]
+    told = CliRunner().invoke(app, [*asked, "explore.trials=8"])
+    assert "6 rows, 6 runs, 0 to do\nand 2 runs of trials" in told.stdout
+    told = CliRunner().invoke(app, [*asked, "explore.seed=9"])  # another search
+    assert "0 rows, 0 runs, 0 to do\nand 6 runs of trials" in told.stdout
+    assert trials.read_bytes() == before

@@ -41,7 +41,11 @@ class Recipe(Whole):
     recipes that are equal describe the same run.
     """
 
-    name: str = Field(pattern=NAME, description="what runs are called: runs/NAME-1, ...")
+    name: str = Field(
+        pattern=NAME,
+        examples=["an4", "my-corpus.2"],
+        description="what runs are called: runs/NAME-1, ...",
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="of all that is drawn by chance")
     data: CorpusSettings
     frontend: FrontendSettings

@@ -8,16 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from spelldown.data.batching import Batches
-from spelldown.errors import RecipeError, StudyError
+from spelldown.errors import RecipeError, StudyError, TrainingError
 from spelldown.recipe.reading.overrides import change, override
-from spelldown.recipe.reading.page import Page, read_page
+from spelldown.recipe.reading.page import Page, Problem, read_page
 from spelldown.recipe.recipe import ROOT, Recipe, recipe_of
 from spelldown.study.axes import Choice, OptunaSettings, combinations, values_of
 from spelldown.study.columns import setup
 from spelldown.study.corpora import corpora_of, corpus_of, epochs_for, unknown_parts
-from spelldown.study.folder import Plan, Row, StudyFolder, folder_name
+from spelldown.study.folder import Plan, Row, StudyFolder, counted, folder_name
 from spelldown.study.identity import identity_of
 from spelldown.study.study import RowSettings, Study
+from spelldown.training.run.trackers.kinds import hold_installed
+from spelldown.training.update import device_for
 
 BASE = "base"
 
@@ -33,6 +35,13 @@ class Planned:
     plan: Plan
     base: Recipe | None = None
     recipes: dict[str, Recipe] = field(default_factory=dict)
+
+    def each(self) -> dict[str, Recipe]:
+        """The recipe of every run by its name; where no run is planned yet, since a sampler thinks
+        of all, the base's."""
+        if not self.recipes and self.base is not None:
+            return {self.base.name: self.base}
+        return self.recipes
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,11 @@ def plan_study(
     base = resolving.base()
     if base is not None and not _is_a_row(base, recipes, study) and study.settings.base_row:
         if BASE in recipes:
-            raise _refused(
-                study,
-                f"rows: {BASE}: is what the recipe itself is called as a row; give yours another "
-                "name, or set base_row: false",
-            )
+            told = "is what the recipe itself is called as a row; give yours another name, or set "
+            raise _refused(study, Problem(("rows", BASE), f"{told}base_row: false"))
         wanted.insert(0, _Wanted(BASE))
         recipes = {BASE: base, **recipes}
+    compared = _compared(study, base, recipes)
     if check is None:
         trains = corpora_of(recipes.values())
         _hold_parts(study, recipes)
@@ -77,7 +84,7 @@ def plan_study(
     plan = Plan(
         study.settings.name,
         (),
-        _compared(study, base, recipes),
+        compared,
         study.settings.parts,
         {},
         study.settings.title,
@@ -171,7 +178,7 @@ class Resolving:
                     wrong.setdefault(problem, []).append(one.name)
         if wrong:
             told = [f"{_rows_told(rows, len(wanted))}: {text}" for text, rows in wrong.items()]
-            count = "1 problem" if len(told) == 1 else f"{len(told)} problems"
+            count = counted(len(told), "problem")
             raise StudyError(f"{self.study.path}: no run was started, for {count}", told)
         return found
 
@@ -198,6 +205,12 @@ class Resolving:
                 f"training.device: {recipe.training.device}, but a study gives each run its GPU; "
                 "write cuda or auto, and name those it may use in CUDA_VISIBLE_DEVICES"
             )
+        try:  # what would fail every run alike
+            hold_installed(recipe.trackers)
+            if settings.on == "local":
+                device_for(recipe.training.device)
+        except TrainingError as error:
+            raise RecipeError(str(error)) from None
         return recipe
 
     def _change(self, page: Page, changes: Mapping[str, Any], *keys: str) -> None:
@@ -218,12 +231,11 @@ class Resolving:
         if budget is None:
             return recipe
         if recipe.batching.frames == "auto":
-            where = self.study.written("budget", "updates")
-            raise _refused(
-                self.study,
-                f"budget.updates: {where}: how many updates an epoch has is not known before "
-                "training where batching.frames is auto; state either, or budget.epochs",
+            told = (
+                "how many updates an epoch has is not known before training where batching.frames "
+                "is auto; state either, or budget.epochs"
             )
+            raise _refused(self.study, Problem(("budget", "updates"), told))
         epochs = epochs_for(budget, recipe, trains[corpus_of(recipe)])
         page = Page({**recipe.model_dump(mode="json")})
         change(page, "training.epochs", epochs, ROOT, self.study.written("budget", "updates"))
@@ -233,10 +245,9 @@ class Resolving:
 def _hold_parts(study: Study, recipes: Mapping[str, Recipe]) -> None:
     """Raises StudyError for parts that the page asks for, and that no row's corpus has."""
     if "parts" in study.settings.model_fields_set:
-        where = study.written("parts")
         wrong = unknown_parts(recipes.values(), study.settings.parts)
         if wrong:
-            raise _refused(study, *(f"parts: {where}: {text}" for text in wrong))
+            raise _refused(study, *(Problem(("parts",), text) for text in wrong))
 
 
 def _named(study: Study) -> list[_Wanted]:
@@ -253,12 +264,12 @@ def _of_axes(study: Study) -> list[_Wanted]:
     try:
         choices = combinations(axes, explore)
     except ValueError as error:
-        raise _refused(study, str(error)) from None
+        raise _refused(study, Problem(("axes",), str(error))) from None
     wanted = {choice.name: _Wanted(choice.name, choice=choice) for choice in choices}
     taken = [name for name in wanted if name in study.settings.rows]
     if taken:
-        told = [f"rows: {name}: the axes make a row of that name, too" for name in taken]
-        raise _refused(study, *told)
+        told = "the axes make a row of that name, too"
+        raise _refused(study, *(Problem(("rows", name), told) for name in taken))
     return list(wanted.values())
 
 
@@ -284,16 +295,16 @@ def _compared(study: Study, base: Recipe | None, recipes: Mapping[str, Recipe]) 
     asked = study.settings.compare_with
     if asked is not None:
         if asked not in recipes:
-            where = study.written("compare_with")
-            there = f"there is no row {asked!r} ({where}); rows: {', '.join(recipes)}"
-            raise _refused(study, f"compare_with: {there}")
+            told = f"there is no row {asked!r}; rows: {', '.join(recipes)}"
+            raise _refused(study, Problem(("compare_with",), told))
         return asked
     same = [name for name, recipe in recipes.items() if base and not differences(base, recipe)]
     return same[0] if same else None
 
 
-def _refused(study: Study, *problems: str) -> StudyError:
-    return StudyError(f"{study.path} cannot be studied", problems)
+def _refused(study: Study, *problems: Problem) -> StudyError:
+    told = [problem.text(study.origins) for problem in problems]
+    return StudyError(f"{study.path} cannot be studied: {counted(len(told), 'problem')}", told)
 
 
 def _rows_told(rows: Sequence[str], all_rows: int) -> str:

@@ -7,11 +7,12 @@ with it is said at once, each with its line. `recipe:` names the recipe that the
 """
 
 import os
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -21,7 +22,7 @@ from spelldown.recipe.reading.overrides import override
 from spelldown.recipe.reading.page import COMMAND_LINE, Page, Problem, pages_nearby, read_page
 from spelldown.recipe.reading.places import nearest, place_of_model
 from spelldown.recipe.reading.whole import Whole
-from spelldown.recipe.recipe import NAME
+from spelldown.recipe.recipe import NAME, Recipe
 from spelldown.settings import Settings
 from spelldown.study.axes import (
     TRIAL,
@@ -32,6 +33,7 @@ from spelldown.study.axes import (
     OptunaSettings,
     key_of,
 )
+from spelldown.study.folder import counted, folder_name
 from spelldown.study.where.local import LocalSettings
 from spelldown.study.where.ray import RaySettings
 from spelldown.study.where.slurm import SlurmSettings
@@ -69,7 +71,7 @@ class BudgetSettings(Settings):
 class StudySettings(Whole):
     """A study, whole."""
 
-    name: str = Field("", pattern=f"{NAME}|^$")
+    name: str = Field("", pattern=f"{NAME}|^$", examples=["dropout", "an4-norms.2"])
     """What its folder is called: studies/NAME. The file's own name unless told otherwise."""
     title: str = ""
     """The head of the report."""
@@ -93,12 +95,14 @@ class StudySettings(Whole):
     parts: tuple[str, ...] = Field(("dev", "test"), min_length=1)
     """On which each run is scored at its end: dev, test, train, or a part's own name. One without
     transcripts is noted."""
+    on: Literal["local", "ray", "slurm"] = "local"
+    """Where runs happen: this machine, a Ray cluster, or Slurm."""
     local: LocalSettings = LocalSettings()
     """How runs share this machine."""
     ray: RaySettings = RaySettings()
-    """The Ray cluster of `--on ray`."""
+    """The Ray cluster of `on: ray`."""
     slurm: SlurmSettings = SlurmSettings()
-    """What runs ask Slurm for, `--on slurm`."""
+    """What runs ask Slurm for, `on: slurm`."""
 
     @property
     def every_seed(self) -> tuple[int, ...]:
@@ -167,25 +171,52 @@ def read_study(path: Path | str, overrides: Sequence[str] = ()) -> Study:
     """
     path = Path(path)
     if not path.is_file():
-        raise StudyError(f"no study at {path}{pages_nearby(path, 'studies')}")
+        raise StudyError(f"no study at {path}{pages_nearby(path, 'pages')}")
     try:
         page = read_page(path, ROOT)
     except RecipeError as error:
         raise StudyError(error.summary, error.problems) from None
+    _hold_study(page, path)
     ours = [text for text in overrides if _first(text) in StudySettings.model_fields]
+    rest = [text for text in overrides if text not in ours]
     for text in ours:
         override(page, text, ROOT)
     checked = check_sections(page.data, StudySettings)
-    problems = [*page.problems, *map(_in_words, _telling(checked.problems))]
-    if not problems:
-        settings = StudySettings(**{"name": _name(path), **_given(checked.sections, page)})
-        problems += _impossible(settings)
+    problems = [*page.problems, *map(_in_words, _telling(checked.problems)), *_astray(rest)]
+    broken = {problem.path[0] for problem in problems if problem.path}
+    settings = StudySettings(**{"name": _name(path), **_given(checked.sections, page)})
+    problems += [clash for clash in _impossible(settings) if not clash.sections & broken]
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         told = [problem.text(page.origins) for problem in problems]
-        raise StudyError(f"{path} cannot be studied: {count}", told)
-    rest = tuple(text for text in overrides if text not in ours)
-    return Study(settings, path, page.origins, rest, tuple(overrides))
+        raise StudyError(f"{path} cannot be studied: {counted(len(told), 'problem')}", told)
+    return Study(settings, path, page.origins, tuple(rest), tuple(overrides))
+
+
+def _hold_study(page: Page, path: Path) -> None:
+    """Raises StudyError for the page of a recipe, of which every key would be wrong."""
+    of_recipes = page.data.keys() & (Recipe.model_fields.keys() - StudySettings.model_fields.keys())
+    if of_recipes and not page.data.keys() & {"recipe", "rows", "axes"}:
+        raise StudyError(
+            f"{path} is a recipe, which `spelldown train {path}` trains; a study names one, as in "
+            f"`recipe: {path.name}`, and the `rows` or `axes` that change it"
+        )
+
+
+def _astray(overrides: Sequence[str]) -> list[Problem]:
+    """What is wrong with changes of all recipes, as far as a study's page can tell."""
+    found, known = [], [*StudySettings.model_fields, *Recipe.model_fields]
+    for text in overrides:
+        key = _first(text)
+        if key == "seed":
+            told = "seeds: decides it, as in seeds=[7]"
+        elif key and key not in Recipe.model_fields:
+            meant = nearest(key, known)
+            told = f"neither studies nor recipes have a {key}"
+            told += f"; did you mean {meant}?" if meant else f"; studies have {', '.join(known)}"
+        else:
+            continue
+        found.append(Problem((), f"{text} ({COMMAND_LINE}): {told}"))
+    return found
 
 
 def _telling(problems: Sequence[Problem]) -> list[Problem]:
@@ -217,61 +248,70 @@ def _first(text: str) -> str:
 
 
 def _name(path: Path) -> str:
-    name = path.resolve().stem
-    return name if name[0].isalnum() else f"study-{name}"
+    """A page's own name, as a folder can have it."""
+    name = folder_name(path.resolve().stem)
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name if name[0].isalnum() else f"study-{name}")
 
 
-def _impossible(settings: StudySettings) -> list[Problem]:
-    """Settings that are each right but impossible together."""
-    found = []
+@dataclass(frozen=True)
+class _Clash(Problem):
+    """Settings that are each right but impossible together; `also`: other sections that were looked
+    at. What cannot be read makes no clash."""
+
+    also: tuple[str, ...] = ()
+
+    @property
+    def sections(self) -> set[str | int]:
+        return {self.path[0], *self.also}
+
+
+def _impossible(settings: StudySettings) -> Iterator[_Clash]:
+    if not settings.name:
+        yield _Clash(("name",), "is empty; without it, the study is called as its file is")
     if not settings.recipe and not (
         settings.rows and all(r.recipe for r in settings.rows.values())
     ):
-        found.append(Problem(("recipe",), "is missing: the recipe that the rows change"))
+        yield _Clash(("recipe",), "is missing: the recipe that the rows change", ("rows",))
     if settings.axes and not settings.recipe:
-        found.append(Problem(("axes",), "need a recipe that they vary"))
+        yield _Clash(("axes",), "need a recipe that they vary", ("recipe",))
     if not settings.rows and not settings.axes:
-        found.append(Problem(("rows",), "there are neither rows nor axes: nothing to study"))
+        yield _Clash(("rows",), "there are neither rows nor axes: nothing to study", ("axes",))
     if settings.explore != GridSettings() and not settings.axes:
-        found.append(Problem(("explore",), "there are no axes to explore"))
+        yield _Clash(("explore",), "there are no axes to explore", ("axes",))
     if settings.budget.epochs and settings.budget.updates:
-        found.append(
-            Problem(("budget",), "epochs and updates both decide training.epochs: choose one")
-        )
+        yield _Clash(("budget",), "epochs and updates both decide training.epochs: choose one")
     for place, changes in _all_changes(settings):
         for key in changes:
             if key in ("name", "seed"):
                 message = "rows are named by the study" if key == "name" else "seeds: decides it"
-                found.append(Problem((*place, key), f"cannot be changed here: {message}"))
+                yield _Clash((*place, key), f"cannot be changed here: {message}")
     seeds = settings.every_seed
     if not seeds:
-        found.append(Problem(("seeds",), "is empty: give how many runs each row has, or a list"))
+        yield _Clash(("seeds",), "is empty: give how many runs each row has, or a list")
     if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
         told = ", ".join(map(str, twice))
-        found.append(Problem(("seeds",), f"more than once: {told}; the same run would come of it"))
-    return [*found, *_impossible_axes(settings)]
+        yield _Clash(("seeds",), f"more than once: {told}; the same run would come of it")
+    yield from _impossible_axes(settings)
 
 
-def _impossible_axes(settings: StudySettings) -> list[Problem]:
+def _impossible_axes(settings: StudySettings) -> Iterator[_Clash]:
     explore, axes = settings.explore, settings.axes
-    found = [
-        Problem(("axes", name), text)
-        for name, axis in axes.items()
-        for text in axis_problems(axis, settings)
-    ]
+    for name, axis in axes.items():
+        for text in axis_problems(axis, settings):
+            yield _Clash(("axes", name), text, ("explore",))
     if isinstance(explore, OptunaSettings):
         if explore.sampler == "cma-es" and len(axes) == 1:
-            found.append(Problem(("explore",), "cma-es needs two axes or more, tpe only one"))
-        taken = [name for name in settings.rows if name.startswith(TRIAL)]
+            yield _Clash(("explore",), "cma-es needs two axes or more, tpe only one", ("axes",))
         told = f"rows that Optuna thinks of are called {TRIAL}001 and so on; give it another name"
-        found += [Problem(("rows", name), told) for name in taken]
+        for name in settings.rows:
+            if name.startswith(TRIAL):
+                yield _Clash(("rows", name), told)
     first: dict[str, str] = {}
     for name, axis in axes.items() if explore.kind != "one-at-a-time" else ():
         key = key_of(name, axis)
         if key is not None and first.setdefault(key, name) != name:
             told = f"varies {key}, as {first[key]} does, whose values would have no effect"
-            found.append(Problem(("axes", name), told))
-    return found
+            yield _Clash(("axes", name), told, ("explore",))
 
 
 def axis_problems(axis: AxisSettings, settings: StudySettings) -> list[str]:

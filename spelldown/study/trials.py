@@ -45,6 +45,33 @@ def hold_installed(explore: ExploreSettings) -> None:
         )
 
 
+def search_name(planned: Planned) -> str:
+    """A search's name in trials.log: another one where anything else is searched or measured, since
+    what is known of one says nothing of the other."""
+    settings, plan = planned.study.settings, planned.plan
+    asked = settings.model_dump(mode="json", include={"axes": True, "explore": True})
+    del asked["explore"]["trials"]
+    assert planned.base is not None
+    base = identity_of(planned.base, plan.minutes)
+    text = json.dumps([asked, plan.parts[0], settings.every_seed, base], sort_keys=True)
+    return f"{plan.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def begun(planned: Planned, folder: StudyFolder) -> "Trials | None":
+    """The trials of a study that a folder knows, put into the plan; None, and nothing written, if
+    the study searches for nothing, or has not begun to."""
+    explore = planned.study.settings.explore
+    if not isinstance(explore, OptunaSettings) or not folder.trials.is_file():
+        return None
+    hold_installed(explore)
+    import optuna
+
+    storage = optuna.storages.JournalStorage(_journal(str(folder.trials)))
+    if search_name(planned) not in optuna.get_all_study_names(storage):
+        return None
+    return Trials(planned, folder)
+
+
 class Trials:
     """The trials of a study: asks for the next, tells what came of those that are over."""
 
@@ -100,28 +127,13 @@ class Trials:
     def _study(self) -> Any:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         storage = self.optuna.storages.JournalStorage(_journal(str(self.folder.trials)))
-        name = self._name()
-        known = {summary.study_name for summary in self.optuna.get_all_study_summaries(storage)}
-        done = len(self.optuna.load_study(study_name=name, storage=storage).trials) if (
-            name in known
-        ) else 0  # fmt: skip
-        return self.optuna.create_study(
-            study_name=name,
-            storage=storage,
-            sampler=self._sampler(self.settings.seed + done),
-            load_if_exists=True,
-        )
-
-    def _name(self) -> str:
-        """The search's name in trials.log: another one where anything else is searched or measured,
-        since what is known of one says nothing of the other."""
-        settings, plan = self.planned.study.settings, self.planned.plan
-        asked = settings.model_dump(mode="json", include={"axes": True, "explore": True})
-        del asked["explore"]["trials"]
-        assert self.planned.base is not None
-        base = identity_of(self.planned.base, plan.minutes)
-        text = json.dumps([asked, plan.parts[0], self.seeds, base], sort_keys=True)
-        return f"{plan.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        name = search_name(self.planned)
+        if name in self.optuna.get_all_study_names(storage):
+            done = len(self.optuna.load_study(study_name=name, storage=storage).trials)
+            sampler = self._sampler(self.settings.seed + done)
+            return self.optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+        sampler = self._sampler(self.settings.seed)
+        return self.optuna.create_study(study_name=name, storage=storage, sampler=sampler)
 
     def _sampler(self, seed: int) -> Any:
         samplers = self.optuna.samplers

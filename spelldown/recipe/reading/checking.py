@@ -138,6 +138,10 @@ class _Section:
         if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
             value, place = self.at(keys)
             return Problem((*path, KIND), _wrong_kind(value, place))
+        field = place.fields(holder).get(last) if place is not None else self.info
+        if error["type"] == "string_pattern_mismatch" and field is not None and field.examples:
+            written = " or ".join(map(str, field.examples))
+            return Problem(path, f"should be written as {written}, found {_shown(error['input'])}")
         return Problem(path, said(error))
 
     def rests_on_a_guess(self, error: ErrorDetails, problem: Problem) -> bool:

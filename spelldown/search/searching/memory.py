@@ -59,19 +59,23 @@ def hypothesis_bytes(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can still be taken on a device; on a computer that does not tell, 4 GiB.
-
-    On the processor, what the computer has left, and what every control group of this process has
-    (a container's, or a cluster job's): the least of them.
-    """
+    """Memory that can still be taken on a device; on a computer that does not tell, 4 GiB."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
+    left = left_on_computer()
+    return UNTOLD if left is None else left
+
+
+def left_on_computer() -> int | None:
+    """Bytes that can still be taken beside the processor: what the computer has left, and what
+    every control group of this process has (a container's, or a cluster job's), the least of them.
+    None where the system does not tell."""
     root = Path("/")
-    return min([*_left_on_computer(root), *left_in_groups(root)], default=UNTOLD)
+    return min([*_available(root), *left_in_groups(root)], default=None)
 
 
-def _left_on_computer(root: Path) -> Iterator[int]:
+def _available(root: Path) -> Iterator[int]:
     told = _lines(root / "proc/meminfo")
     yield from (int(line.split()[1]) * 1024 for line in told if line.startswith("MemAvailable:"))
 

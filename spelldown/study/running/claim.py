@@ -2,7 +2,7 @@
 without a word."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from spelldown.errors import RunError, StudyError
@@ -40,6 +40,13 @@ def hold_new(folder: StudyFolder) -> None:
         f"{folder} has this study already, {over} of {len(plan.runs)} runs finished. To do what is "
         "missing: --resume; or choose another folder with --into"
     )
+
+
+def hold_rows(only: Sequence[str], plan: Plan) -> None:
+    """Raises StudyError for rows that are asked for, and that a plan does not have."""
+    names = [row.name for row in plan.rows]
+    if unknown := [name for name in only if name not in names]:
+        raise StudyError(f"--only: there is no row {', '.join(unknown)}; rows: {', '.join(names)}")
 
 
 def left_out(folder: StudyFolder, plan: Plan) -> str:

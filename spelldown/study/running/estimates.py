@@ -17,9 +17,6 @@ from typing import Any
 
 from spelldown.progress import Progress, quiet
 from spelldown.recipe.recipe import Recipe, read_recipe
-from spelldown.study.axes import TRIAL, OptunaSettings
-from spelldown.study.folder import Outcome
-from spelldown.study.plan import Planned
 from spelldown.study.where.local import said_of
 
 MODULE = "spelldown.study.running.estimates"
@@ -47,12 +44,8 @@ class Sizes:
     problem: str = ""
 
 
-def sizes_of(planned: Planned, progress: Progress = quiet) -> Mapping[str, Sizes]:
-    """The sizes of every run, by its name; those that differ in nothing that costs share theirs.
-    Where no run is planned yet, since a sampler thinks of all, those of the study's own recipe."""
-    recipes = dict(planned.recipes)
-    if not recipes and planned.base is not None:
-        recipes[planned.base.name] = planned.base
+def sizes_of(recipes: Mapping[str, Recipe], progress: Progress = quiet) -> Mapping[str, Sizes]:
+    """The sizes of every run, by its name; those that differ in nothing that costs share theirs."""
     groups: dict[str, list[str]] = {}
     for name, recipe in recipes.items():
         groups.setdefault(_cost(recipe), []).append(name)
@@ -64,15 +57,6 @@ def sizes_of(planned: Planned, progress: Progress = quiet) -> Mapping[str, Sizes
             each, epochs = sizes.epoch_seconds, recipes[name].training.epochs
             found[name] = replace(sizes, seconds=None if each is None else epochs * each)
     return found
-
-
-def trials_left(planned: Planned, known: Mapping[str, Outcome]) -> int:
-    """Runs of trials that are yet to be thought of or to end: one a seed."""
-    settings = planned.study.settings
-    if not isinstance(settings.explore, OptunaSettings):
-        return 0
-    over = sum(outcome.over for name, outcome in known.items() if name.startswith(TRIAL))
-    return max(settings.explore.trials * len(settings.every_seed) - over, 0)
 
 
 def _cost(recipe: Recipe) -> str:

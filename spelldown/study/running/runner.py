@@ -22,7 +22,7 @@ from spelldown.study.folder import Outcome, StudyFolder, moment, write_outcome
 from spelldown.study.identity import IDLE
 from spelldown.study.plan import Planned
 from spelldown.study.running.single import INTERRUPTED, NO_SPACE
-from spelldown.study.where.place import Ended, Handle, Job, Place
+from spelldown.study.where.place import Ended, Handle, Job, Place, memory_of
 from spelldown.training.run.checkpoint import newest
 from spelldown.training.run.tracking import duration
 from spelldown.writing import write_whole
@@ -109,8 +109,11 @@ class Runner:
     def prepare(self) -> None:
         """Writes the plan and an outcome for every run that has none. Raises OSError if the plan
         cannot be written, which every run reads."""
-        self.folder.write_plan(self.planned.plan)
+        self._write_plan()
         self._take_note()
+
+    def _write_plan(self) -> None:
+        self.folder.write_plan(self.planned.plan)
 
     def _take_note(self) -> None:
         """Finds or makes an outcome for every run of the plan."""
@@ -132,11 +135,15 @@ class Runner:
             or any(part not in self.outcomes[name].scores for part in parts)
         ]
 
-    def asked(self) -> list[str]:
-        """What is missing of the rows that are asked for."""
+    def wanted(self) -> set[str]:
+        """The runs of the rows that are asked for."""
         rows = [r for r in self.planned.plan.rows if not self.only or r.name in self.only]
-        runs = {run for row in rows for run in row.runs.values()}
-        return [name for name in self.missing() if name in runs]
+        return {run for row in rows for run in row.runs.values()}
+
+    def asked(self) -> list[str]:
+        """What is missing of them, in the order of the rows."""
+        wanted = self.wanted()
+        return [name for name in self.missing() if name in wanted]
 
     def to_come(self) -> int:
         """Runs of rows that are not thought of yet."""
@@ -165,7 +172,7 @@ class Runner:
                 break
             added = True
             self.refusals.pop("rows", None)
-            self._write_plan()
+            self._try(PLAN, self._write_plan)
             self._take_note()
         return added
 
@@ -216,6 +223,7 @@ class Runner:
                     log=self.folder.output(name).absolute(),
                     threads=recipe.training.threads,
                     gpus=0 if recipe.training.device == "cpu" else 1,
+                    memory=memory_of(recipe),
                 )
             )
         except (OSError, StudyError) as error:  # other runs may be taken, and those under way go on
@@ -273,10 +281,8 @@ class Runner:
     def _last_words(self, name: str) -> str:
         """The last line that a run printed, which may say more than its end."""
         with suppress(OSError):
-            lines = (
-                self.folder.output(name).read_text(encoding="utf-8", errors="replace").split("\n")
-            )
-            said = [line.strip() for line in lines if line.strip()]
+            text = self.folder.output(name).read_text(encoding="utf-8", errors="replace")
+            said = [line.strip() for line in text.split("\n") if line.strip()]
             return f"; its last words: {said[-1][:200]}" if said else ""
         return ""
 
@@ -289,10 +295,6 @@ class Runner:
     def _write(self, outcome: Outcome) -> None:
         run = self.folder.rows / outcome.name
         self._try(outcome.name, lambda: write_outcome(run, outcome))
-
-    def _write_plan(self) -> None:
-        """Writes the plan with a row more, which runs do not read of it."""
-        self._try(PLAN, lambda: self.folder.write_plan(self.planned.plan))
 
     def _try(self, name: str, write: Callable[[], None]) -> None:
         """Writes, or remembers to do so when the disk has room again."""
@@ -307,7 +309,7 @@ class Runner:
     def _write_again(self) -> None:
         for name in tuple(self.unwritten):
             if name == PLAN:
-                self._write_plan()
+                self._try(PLAN, self._write_plan)
             elif name not in self.running:
                 self._write(self.outcomes[name])
 

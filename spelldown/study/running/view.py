@@ -143,8 +143,8 @@ class View:
         for name in missing:
             done = self._spent(name)
             total += max((each[name] or mean) - done, 0.0)
-        side_by_side = max(len(runner.running), 1)
-        return total / side_by_side
+        under_way = [self.folder.read_outcome(name) for name in runner.running]  # or in a queue
+        return total / max(sum(run is not None and run.state == "running" for run in under_way), 1)
 
     def _takes(self, runner: "Runner", name: str) -> float | None:
         """Seconds of a whole run: as it was, or as its epochs so far promise."""
@@ -212,7 +212,7 @@ def show_table(out: Console, folder: StudyFolder) -> None:
     for row in plan.rows:
         runs = [known[run] for run in row.runs.values() if run in known]
         over = [run for run in runs if run.over]
-        aligned = sum(run.alignment == "aligned" for run in over)
+        aligned = sum(run.aligned_epoch is not None for run in over)
         cells = [f"{len(over)} of {len(row.runs)}", f"{aligned} of {len(over)}"]
         for part in plan.parts:
             figures = [run.scores[part] for run in over if "cer" in run.scores.get(part, {})]

@@ -9,14 +9,16 @@ of a pipe, and its process ends when the other end is gone.
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from pydantic import Field
 
 from spelldown.errors import StudyError
+from spelldown.recipe.recipe import Recipe
+from spelldown.search.searching.memory import left_on_computer
 from spelldown.settings import Settings
-from spelldown.study.where.place import Ended, Job
+from spelldown.study.where.place import Ended, Job, memory_of
 
 GIBIBYTES = 3.0  # that a run is taken to need, where nobody says
 LEASHED = "--leashed"  # tells a run that its standard input is the pipe
@@ -56,6 +58,15 @@ class LocalPlace:
         self.lanes = settings.side_by_side or min(fitting, max(runs, 1))
         self.threads = settings.threads or max(1, _cores() // self.lanes)
         self.running: list[LocalHandle] = []
+
+    @classmethod
+    def shared(cls, settings: LocalSettings, recipes: Mapping[str, Recipe], runs: int) -> Self:
+        """This machine, shared by `runs` of these recipes by what they say that they need."""
+        stated = [recipe.training for recipe in recipes.values()]
+        threads = max((training.threads or 1 for training in stated), default=1)
+        most = max((memory_of(recipe) or 0 for recipe in recipes.values()), default=0)
+        on_gpus = any(training.device != "cpu" for training in stated)
+        return cls(settings, runs, threads, most / 2**30, on_gpus)
 
     def __enter__(self) -> Self:
         return self
@@ -155,15 +166,5 @@ def _cores() -> int:
 
 def _lanes(threads: int, gibibytes: float) -> int:
     """Runs of so many threads and so much memory that this machine has room for."""
-    free, cores = _free_gibibytes(), _cores() // threads
-    return max(1, cores if free is None else min(cores, int(free / gibibytes)))
-
-
-def _free_gibibytes() -> float | None:
-    """Memory that new processes can have; None where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            line = next(line for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None
-    return int(line.split()[1]) / 2**20
+    free, cores = left_on_computer(), _cores() // threads
+    return max(1, cores if free is None else min(cores, int(free / 2**30 / gibibytes)))

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
+from spelldown.recipe.recipe import Recipe
+from spelldown.training.guard.limit import bytes_of
+
 
 @dataclass(frozen=True)
 class Job:
@@ -23,6 +26,7 @@ class Job:
     environment: laid over the place's own
     threads:   of the processor that it should have; None leaves it to the place
     gpus:      that it should have, if the place has any
+    memory:    bytes that it may hold beside the processor; None where nobody says
     """
 
     name: str
@@ -32,6 +36,15 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     threads: int | None = None
     gpus: int = 1
+    memory: int | None = None
+
+
+def memory_of(recipe: Recipe) -> int | None:
+    """Bytes that a run's process may hold by its recipe, for Job.memory: training.memory, unless
+    that is a GPU's."""
+    training = recipe.training
+    on_gpu = training.device.startswith("cuda")
+    return bytes_of(training.memory) if training.memory and not on_gpu else None
 
 
 @dataclass(frozen=True)

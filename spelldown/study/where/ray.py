@@ -25,6 +25,15 @@ INSTALL = "--on ray needs Ray, not installed here: pip install 'spelldown[ray]'"
 AT_ONCE = 2  # calls that an actor serves: the one that waits, and the one that stops it
 
 
+def hold_ready() -> Any:
+    """Ray itself. Raises StudyError where it is not installed."""
+    try:
+        import ray
+    except ImportError:
+        raise StudyError(INSTALL) from None
+    return ray
+
+
 class RaySettings(Settings):
     """Where Ray is, and what of it a run takes."""
 
@@ -33,10 +42,11 @@ class RaySettings(Settings):
     one that is started on this machine and ends with the study."""
     threads: int = Field(1, ge=1)
     """Processor cores of each run, where its recipe states none."""
-    gpus: float = Field(1, ge=0)
+    gpus: float = Field(1, ge=0, le=1)
     """GPUs of each run, where the cluster has any; 0.5 lets two share one."""
     gigabytes: float | None = Field(None, gt=0)
-    """Memory (GiB) that Ray sets aside for each run; null for none."""
+    """Memory (GiB) that Ray sets aside for each run, more where its recipe's training.memory is
+    more; null for as much as that, and none where there is none."""
 
 
 class Keeper:
@@ -82,11 +92,7 @@ class RayPlace:
 
     def __init__(self, settings: RaySettings, runs: int) -> None:
         """`runs` are there to be run."""
-        try:
-            import ray
-        except ImportError:
-            raise StudyError(INSTALL) from None
-        self.ray: Any = ray
+        self.ray = hold_ready()
         self.settings, self.runs = settings, runs
         self.running: list[RayHandle] = []
         self.ours = False
@@ -129,27 +135,34 @@ class RayPlace:
     def submit(self, job: Job) -> "RayHandle":
         threads = job.threads or self.settings.threads
         wants: dict[str, Any] = {"num_cpus": threads, "max_concurrency": AT_ONCE}
-        if self.settings.gigabytes:
-            wants["memory"] = int(self.settings.gigabytes * 2**30)
+        memory = max(int((self.settings.gigabytes or 0) * 2**30), job.memory or 0)
+        if memory:
+            wants["memory"] = memory
         with _answering():
             if job.gpus and self.ray.cluster_resources().get("GPU"):
                 wants["num_gpus"] = self.settings.gpus
-            self._hold_fitting(threads)
+            self._hold_fitting(threads, memory)
             keeper = self.ray.remote(Keeper).options(**wants).remote()
             handle = RayHandle(self.ray, job, keeper, threads)
         self.running.append(handle)
         return handle
 
-    def _hold_fitting(self, threads: int) -> None:
-        """Raises StudyError for more cores than any machine has, which Ray would wait for."""
-        most = max(
-            (node["Resources"].get("CPU", 0) for node in self.ray.nodes() if node["Alive"]),
-            default=0,
-        )
-        if most and threads > most:
+    def _hold_fitting(self, threads: int, memory: int) -> None:
+        """Raises StudyError for more cores or bytes than any machine has, which Ray would wait
+        for."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        cores = max((node.get("CPU", 0) for node in nodes), default=0)
+        there = max((node.get("memory", 0) for node in nodes), default=0)
+        if cores and threads > cores:
             raise StudyError(
                 f"a run wants {threads} cores, and the largest machine of the Ray cluster has "
-                f"{most:.0f}: set training.threads in the recipe, or ray.threads in the study"
+                f"{cores:.0f}: set training.threads in the recipe, or ray.threads in the study"
+            )
+        if there and memory > there:
+            raise StudyError(
+                f"a run wants {memory / 2**30:.1f} GiB of memory, and the largest machine of the "
+                f"Ray cluster has {there / 2**30:.1f}: see training.memory in the recipe, and "
+                "ray.gigabytes in the study"
             )
 
     def _alive(self) -> "list[RayHandle]":

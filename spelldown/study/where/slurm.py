@@ -5,6 +5,7 @@ back, or whose time is up, are queued again and go on from their last checkpoint
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ INSTALL = "--on slurm needs submitit, not installed here: pip install 'spelldown
 FOLDER = "slurm"  # in the study's folder: what submitit and Slurm write
 JOBS = "jobs.json"  # there: numbers of jobs that may still be queued or running
 TICK = 0.5  # seconds between looks at a process
+BESIDES = 1.0  # GiB that a run holds beside what training.memory limits: libraries, and its files
 SAVING = 90.0  # seconds that a run may take to save all, when Slurm wants its machine back
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REQUEUED", "REVOKED", "DEADLINE")
 """States of jobs that say nothing about the run."""
@@ -55,10 +57,10 @@ class SlurmSettings(Settings):
     """Longest time of one job. A run that takes longer is queued again and goes on."""
     threads: int = Field(1, ge=1)
     """Processor cores of each run, where its recipe states none."""
-    gpus: int = Field(1, ge=0)
-    """GPUs of each run, unless its recipe trains on the processor."""
+    gpus: int = Field(1, ge=0, le=1)
+    """GPUs of each run, unless its recipe trains on the processor; 0 on a cluster without any."""
     gigabytes: float = Field(8.0, gt=0)
-    """Memory (GiB) of each run."""
+    """Memory (GiB) of each run; more where its recipe's training.memory is more."""
     most: int = Field(100, ge=1)
     """Runs that are queued or running at a time."""
     more: dict[str, str | int | bool] = Field(default_factory=dict)
@@ -69,6 +71,20 @@ class SlurmSettings(Settings):
     """How often a job may be queued again when its time is up."""
     executor: Literal["slurm", "local"] = "slurm"
     """`local` starts the jobs on this machine, in the same way, to try it without Slurm."""
+
+
+def hold_ready(settings: SlurmSettings) -> Any:
+    """submitit itself. Raises StudyError where it is not installed, or no job can be submitted."""
+    try:
+        import submitit
+    except ImportError:
+        raise StudyError(INSTALL) from None
+    if settings.executor == "slurm" and shutil.which("sbatch") is None:
+        raise StudyError(
+            "--on slurm: there is no sbatch on this machine; start the study on one from which "
+            "jobs can be submitted (slurm.executor=local tries it here without Slurm)"
+        )
+    return submitit
 
 
 class Work:
@@ -88,6 +104,7 @@ class Work:
 
     def __call__(self) -> int:
         """The process's exit status; it is wished to end as soon as the file `wish` is there."""
+        begun_at(self.wish).touch()
         python = self.command[0] if Path(self.command[0]).exists() else sys.executable
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
@@ -124,16 +141,7 @@ class SlurmPlace:
 
     def __init__(self, settings: SlurmSettings, runs: int, study: Path) -> None:
         """`study`: its folder, which all machines must see under the same name."""
-        try:
-            import submitit
-        except ImportError:
-            raise StudyError(INSTALL) from None
-        if settings.executor == "slurm" and shutil.which("sbatch") is None:
-            raise StudyError(
-                "--on slurm: there is no sbatch on this machine; start the study on one from which "
-                "jobs can be submitted (slurm.executor=local tries it here without Slurm)"
-            )
-        self.submitit: Any = submitit
+        self.submitit = hold_ready(settings)
         self.settings, self.runs = settings, runs
         self.folder = study.absolute() / FOLDER
         self.running: list[SlurmHandle] = []
@@ -160,7 +168,8 @@ class SlurmPlace:
         )
         executor.update_parameters(**self._parameters(job, threads))
         wish = self.folder / f"{job.name}.stop"
-        wish.unlink(missing_ok=True)
+        for left_over in (wish, begun_at(wish)):
+            left_over.unlink(missing_ok=True)
         job.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {"OMP_NUM_THREADS": str(threads), **job.environment}
         work = Work(job.command, str(job.directory), str(job.log), environment, str(wish))
@@ -183,7 +192,7 @@ class SlurmPlace:
             "timeout_min": asked.minutes,
             "cpus_per_task": threads,
             "gpus_per_node": gpus if asked.executor == "slurm" else 0,
-            "mem_gb": asked.gigabytes,
+            "mem_gb": max(asked.gigabytes, math.ceil((job.memory or 0) / 2**30 + BESIDES)),
         }
         named = {"partition": asked.partition, "account": asked.account, "qos": asked.qos}
         wanted |= {f"slurm_{name}": value for name, value in named.items() if value is not None}
@@ -211,6 +220,11 @@ class SlurmPlace:
             subprocess.run(["scancel", *numbers], check=False, capture_output=True)
 
 
+def begun_at(wish: Path | str) -> Path:
+    """The file by which a job tells that it has begun, beside the one that wishes it to end."""
+    return Path(wish).with_suffix(".begun")
+
+
 class SlurmHandle:
     """A job, queued or running."""
 
@@ -223,6 +237,7 @@ class SlurmHandle:
         if self.ended is None and self.submitted.done():
             self.ended = self._found()
             self.wish.unlink(missing_ok=True)
+            begun_at(self.wish).unlink(missing_ok=True)
         return self.ended
 
     def _found(self) -> Ended:
@@ -238,10 +253,12 @@ class SlurmHandle:
 
     def stop(self) -> None:
         """By a file, which the job looks for: signals through Slurm's steps reach some processes
-        twice and others not at all."""
+        twice and others not at all. A job that waits in the queue is taken out of it."""
         if self.ended is None:
             with suppress(OSError):
                 self.wish.touch()
+            if not begun_at(self.wish).exists():
+                self.kill()
 
     def kill(self) -> None:
         if self.ended is None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from spelldown.errors import TrainingError
+from spelldown.search.searching.memory import left_on_computer
 from spelldown.training.memory import hand_back_freed_memory, keep_freed_memory
 
 SIZE = r"^\d+(\.\d+)?\s?[KMGT]i?B$"
@@ -167,15 +168,15 @@ def free_memory() -> int:
     Raises TrainingError where the system does not tell.
     """
     try:
-        held = _held()
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        left = next(line for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
+        held, left = _held(), left_on_computer()
+    except OSError:
+        left = None
+    if left is None:
         raise TrainingError(
             "batching.frames: auto needs to know how much memory there is, and this system does "
             "not tell; give a number of frames"
-        ) from None
-    return 1024 * int(left.split()[1]) + held["RssAnon"] + held["RssFile"]
+        )
+    return left + held["RssAnon"] + held["RssFile"]
 
 
 def told(size: int) -> str:

@@ -22,11 +22,13 @@ class ReadingSettings(Settings):
     """By how many nats a symbol the loss must be lower to count as improvement."""
     precision: Precision = "auto"
     """Of the matrix products; `auto` takes bfloat16 where the processor has it."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"]
+    )
     """`cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one."""
     threads: int | None = Field(None, ge=1)
     """Of the processor; null leaves it to torch. Go on with as many for the same bits."""
-    memory: str | None = Field(None, pattern=SIZE)
+    memory: str | None = Field(None, pattern=SIZE, examples=["6GB", "512MiB"])
     """The most that training may hold, as 6GB; what does not fit is done in parts. null for all."""
     checkpoint_minutes: float = Field(10.0, ge=0)
     """Longest stretch of training that a kill can cost; there is one at each epoch's end too."""

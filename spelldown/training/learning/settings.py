@@ -29,11 +29,13 @@ class TrainingSettings(Settings):
     """What decides which weights are best, when to stop, and what a plateau is."""
     precision: Precision = "auto"
     """Of the matrix products; `auto` takes bfloat16 where the processor has it."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"]
+    )
     """`cpu`, `cuda`, `cuda:1` ...; `auto` takes a GPU if there is one."""
     threads: int | None = Field(None, ge=1)
     """Of the processor; null leaves it to torch. Resume with as many for the same bits."""
-    memory: str | None = Field(None, pattern=SIZE)
+    memory: str | None = Field(None, pattern=SIZE, examples=["6GB", "512MiB"])
     """The most that training may hold, as 6GB or 512MiB: of the GPU, or else of this process
     without its loading workers (on Linux). What does not fit is done in parts; null takes all that
     there is."""
