@@ -51,7 +51,7 @@ def test_letters_run_to_the_right_and_seconds_upwards() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heads", "letters", "frames"), [(1, 1, 1), (1, 10, 40), (4, 200, 300), (2, 600, 25)]
+    ("heads", "letters", "frames"), [(1, 1, 1), (1, 10, 40), (4, 200, 300), (2, 600, 500)]
 )
 def test_every_letter_has_room_and_pictures_stay_of_a_size_to_look_at(
     heads: int, letters: int, frames: int, tmp_path: Path
@@ -67,7 +67,13 @@ def test_every_letter_has_room_and_pictures_stay_of_a_size_to_look_at(
 
 
 def test_more_letters_than_columns_are_thinned_out() -> None:
-    assert size(attention_png(weights(1, 1500, 10), ["A"] * 1500, 0.04))[0] < 5000
+    assert size(attention_png(weights(1, 1500, 1250), ["A"] * 1500, 0.04))[0] < 5000
+
+
+def test_of_a_text_that_runs_away_the_beginning_is_drawn_as_if_it_were_all() -> None:
+    for frames, drawn in ((25, 60), (100, 120)):  # of 1 and 4 seconds
+        away = size(attention_png(weights(1, 594, frames), ["A"] * 594, 0.04))
+        assert away == size(attention_png(weights(1, drawn, frames), ["A"] * drawn, 0.04))
 
 
 def test_letters_and_weights_that_differ_in_number_are_refused() -> None:

@@ -26,10 +26,25 @@ def test_a_row_that_goes_on_tells_how_far_it_is_and_is_not_judged(made: MadeStud
     unfinished_line(StudyFolder(path).run("row-seed1").metrics)
     with held(made.folder.lock):
         row = rows_of(path)["row"]
-        assert row.parts["dev"].so_far and row.parts["dev"].measures["cer"].interval is None
+        assert row.parts["dev"].not_final == "so far"
+        assert row.parts["dev"].measures["cer"].interval is None
         assert row.parts["dev"].against == {} and row.parts["test"].measures == {}
         assert told(path, "row").startswith(f"Seed 1 is in epoch 4 of {EPOCHS}. 1 of 2 not begun.")
         assert "so far" in write_report(path).html.read_text()
+
+
+def test_what_there_was_of_a_run_that_failed_is_shown_and_not_judged(made: MadeStudy) -> None:
+    made.row("base", {})
+    made.row("row", {"state": "failed", "reason": "no space", "epochs": 3})
+    path = made.done()
+    row = rows_of(path)["row"]
+    for part in ("dev", "test"):
+        found = row.parts[part]
+        assert found.measures["cer"].each and found.not_final == "until it failed"
+        assert not found.against
+    written = write_report(path)
+    assert written.html.read_text().count("until it failed") >= 6  # of each part, each measure
+    assert "until it failed" in written.markdown.read_text()
 
 
 def test_a_run_whose_epochs_are_all_over_is_being_scored(made: MadeStudy) -> None:

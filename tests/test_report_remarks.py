@@ -30,6 +30,14 @@ def test_the_remark_says_whether_attention_aligned(made: MadeStudy) -> None:
     assert told(path, "stopped") == f"{said} Best at its last epoch, 4."
 
 
+def test_a_young_run_is_not_said_to_be_getting_better(made: MadeStudy) -> None:
+    made.row("base", {"aligned_from": None})
+    path = made.done()
+    young = {"verdict": "aligning", "value": 0.0, "reason": "too early to say (alignment 0.00)"}
+    epochs_of(made, "base-seed1", *({"alignment": young} for _ in range(EPOCHS)))
+    assert told(path, "base").startswith("Attention had not aligned yet: too early to say.")
+
+
 def test_the_remark_says_what_was_survived(made: MadeStudy) -> None:
     made.row("base", {}, {})
     path = made.done()

@@ -88,7 +88,7 @@ def _alignment(one: RowFigures) -> str:
         parts.append(f"it came apart again{_of(apart, told)}")
     young = [r for r in told if r.alignment == "aligning" and r.aligned_epoch is None]
     if young and all(run.outcome.over for run in young):
-        parts.append(f"attention was still getting better at the end{_of(young, told)}")
+        parts.append(f"attention had not aligned yet{_of(young, told)}: {_symptom(young[0])}")
     return _sentence("; ".join(parts)) if parts else ""
 
 

@@ -17,6 +17,8 @@ from spelldown.study.report.reckoning.intervals import (
     over_seeds,
 )
 
+FAILED = "until it failed"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -36,12 +38,13 @@ class Measured:
 class InPart:
     """How a row spells one part: by measure, and against the base.
 
-    so_far: from the validations of runs that are not over, or failed: no final figures
+    not_final: what to say of figures that are not: `so far`, from the validations of runs that are
+               not over; `until it failed`, of what there was of runs that did
     """
 
     measures: Mapping[str, Measured] = field(default_factory=dict)
     against: Mapping[str, Difference] = field(default_factory=dict)
-    so_far: bool = False
+    not_final: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,17 +135,24 @@ def _final(runs: Sequence[Found], part: str) -> list[tuple[int, Scores]]:
 
 def _in_part(part: str, runs: Sequence[Found], base: Sequence[Found]) -> InPart:
     final = _final(runs, part)
-    if not final:
-        return _so_far(part, runs)
+    if final:
+        others = [scores for _, scores in _final(base, part)]
+        return InPart(_measured(final), differences([scores for _, scores in final], others))
+    failed = [(r.seed, r.scores[part]) for r in runs if part in r.scores]
+    if failed and all(run.outcome.state == "failed" for run in runs):
+        return InPart(_measured(failed), not_final=FAILED)
+    return _so_far(part, runs)
+
+
+def _measured(scored: Sequence[tuple[int, Scores]]) -> dict[str, Measured]:
     measures = {}
     for measure in MEASURES:
-        each = tuple((seed, float(getattr(scores, measure))) for seed, scores in final)
+        each = tuple((seed, float(getattr(scores, measure))) for seed, scores in scored)
         interval, over = over_seeds([value for _, value in each]), "seeds"
         if interval is None:
-            interval, over = final[0][1].intervals[measure], "utterances"
+            interval, over = scored[0][1].intervals[measure], "utterances"
         measures[measure] = Measured(_mean(each), each, interval, over)  # type: ignore[arg-type]
-    others = [scores for _, scores in _final(base, part)]
-    return InPart(measures, differences([scores for _, scores in final], others))
+    return measures
 
 
 def _so_far(part: str, runs: Sequence[Found]) -> InPart:
@@ -158,7 +168,7 @@ def _so_far(part: str, runs: Sequence[Found]) -> InPart:
             # Runs that are not equally far do not scatter by chance alone.
             interval = over_seeds([value for _, value in each]) if over else None
             measures[measure] = Measured(_mean(each), each, interval, "seeds" if interval else "")
-    return InPart(measures, so_far=not over)
+    return InPart(measures, not_final="" if over else "so far" if well else FAILED)
 
 
 def _is_dev(part: str, run: Found) -> bool:

@@ -122,8 +122,8 @@ def _cell(found: InPart, measure: str) -> str:
     text = figure(measure, value.mean)
     if value.interval is not None:
         text += f" ({between(measure, value.interval)})"
-    if found.so_far:
-        text += " so far"
+    if found.not_final:
+        text += f" {found.not_final}"
     if measure in found.against:
         against = found.against[measure]
         text += f", {against.call}: {change(measure, against)}"
@@ -179,7 +179,7 @@ def _plain(
                     f"{part} {measure} difference high": against.high,
                     f"{part} {measure} verdict": against.call,
                 }
-        line[f"{part} final"] = int(bool(found.measures) and not found.so_far)
+        line[f"{part} final"] = int(bool(found.measures) and not found.not_final)
     line |= {f"published {name}": value for name, value in one.row.published.items()}
     line |= {
         "runs": len(one.row.runs),

@@ -27,6 +27,7 @@ COLUMN, WIDE_COLUMN = 0.078, 0.2  # inches a letter: no overlap at seven points;
 PIECE_COLUMN = 0.12  # inches a piece of several letters, whose name stands upright below it
 LETTER = 0.06  # inches that each of its letters takes
 FEW = 25  # letters up to which columns are roomy
+FASTEST, FEWEST = 30, 60  # letters a second, and in all, from which on a text has run away
 MOST = 600  # letters that each have a column of their own; a picture is then 4700 pixels wide
 LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 0.55, 0.15, 0.35, 0.55, 0.3  # margins in inches
 SPACE, END = "␣", "∎"
@@ -41,7 +42,8 @@ def attention_picture(
 ) -> None:
     """A PNG of attention: letters from left to right, as one reads, and seconds upwards.
 
-    One panel a head, each scaled to its own brightest weight, which it names.
+    One panel a head, each scaled to its own brightest weight, which it names. A text with more
+    letters than anyone can say in the time has run away: its end is left out, and the title says so.
 
     weights: (H, L, T'), a row for each letter
     letters: the text that each of the L symbols adds, `<eos>` included where it came
@@ -60,6 +62,10 @@ def attention_png(
     if steps != len(letters):
         raise ValueError(f"weights for {steps} steps, but {len(letters)} letters")
     seconds = frames * seconds_per_frame
+    sayable = max(FEWEST, round(FASTEST * seconds))
+    if steps > sayable:
+        title = f"{title} (the first {sayable} of {steps} letters)".strip()
+        weights, letters, steps = weights[:, :sayable], letters[:sayable], sayable
     longest = max(map(len, _names(letters)), default=1)
     column = COLUMN if longest == 1 else PIECE_COLUMN
     width = max(3.5, min(steps, MOST) * (WIDE_COLUMN if steps <= FEW else column))

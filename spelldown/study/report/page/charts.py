@@ -83,7 +83,7 @@ def forests(rows: Sequence[RowFigures], parts: Sequence[str]) -> list[Forest]:
             there = {
                 one.name: one.parts[part].measures[measure]
                 for one in rows
-                if measure in one.parts[part].measures and not one.parts[part].so_far
+                if measure in one.parts[part].measures and not one.parts[part].not_final
             }
             if there:
                 hidden = (part, measure) != (parts[0], MEASURES[0])

@@ -187,7 +187,7 @@ def _cell(found: InPart, measure: str) -> dict[str, Any] | None:
     value, against = found.measures[measure], found.against.get(measure)
     return {
         "value": figure(measure, value.mean),
-        "so_far": found.so_far,
+        "not_final": found.not_final,
         "between": between(measure, value.interval) if value.interval is not None else "",
         "call": against.call if against else "",
         "change": change(measure, against) if against else "",
