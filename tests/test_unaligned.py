@@ -1,6 +1,7 @@
 """What becomes of a run whose attention does not align: left alone, stopped, or repaired."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from toy_corpus import write_corpus
 
 from spelldown.recipe import repairing
 from spelldown.recipe import run as runs
-from spelldown.recipe.recipe import Recipe, read_recipe
-from spelldown.recipe.repairing import REPAIRS
+from spelldown.recipe.parts import remedies_in_use
+from spelldown.recipe.recipe import read_recipe
+from spelldown.recipe.repairing import REPAIRS, to_try
 from spelldown.training import alignment
 from spelldown.training.alignment import Verdict
 from spelldown.training.remedies import REMEDIES, REMEDY_NAMES
@@ -56,8 +58,8 @@ class Told(Silent):
 def needing(monkeypatch: pytest.MonkeyPatch, *needed: str) -> None:
     """From the second validation on, only recipes with these remedies align."""
 
-    def verdict(history: Sequence[Any], in_use: Any = frozenset()) -> Verdict:
-        fine = len(history) < 2 or set(needed) <= set(in_use)
+    def verdict(history: Sequence[Any], left: Any = frozenset()) -> Verdict:
+        fine = len(history) < 2 or set(needed) <= REMEDY_NAMES - set(left)
         return Verdict("aligning" if fine else "not aligning", "for the test")
 
     monkeypatch.setattr(alignment, "verdict", verdict)
@@ -192,19 +194,32 @@ def test_a_remedy_that_the_corpus_cannot_take_is_passed_over(
     assert [one["remedy"] for one in repaired(tmp_path / "run")] == ["shortest-first"]
 
 
+MOBILE = "{kind: mobile, width: 8, stages: [[1, 8, 1, 1], [2, 8, 1, 2]]}"
+BARE = [
+    "augment={}",
+    f"listener.blocks=[{MOBILE}, {{kind: conv, widths: [8]}}, "
+    "{kind: bilstm, norm: none, dropout: 0.4}]",
+    "training.epochs=30",
+    "speller.dropout=0.3",
+]
+"""What has none of the remedies in use."""
+
+
 def test_every_remedy_changes_what_it_names(page: Path) -> None:
     assert set(REPAIRS) == REMEDY_NAMES | {"lower-rate"}
-    mobile = "{kind: mobile, width: 8, stages: [[1, 8, 1, 1], [2, 8, 1, 2]]}"
-    blocks = f"[{mobile}, {{kind: conv, widths: [8]}}, {{kind: bilstm, norm: none, dropout: 0.4}}]"
-    bare = ["augment={}", f"listener.blocks={blocks}", "training.epochs=30", "speller.dropout=0.3"]
-    recipe: Recipe = read_recipe(page, bare)
-    from spelldown.recipe.parts import remedies_in_use
-
-    assert not remedies_in_use(recipe)
+    assert not remedies_in_use(read_recipe(page, BARE))
     changes: list[str] = []
     for name in [name for name in REPAIRS if name != "lower-rate"]:
-        changes += REPAIRS[name](read_recipe(page, [*bare, *changes]))
-        assert name in remedies_in_use(read_recipe(page, [*bare, *changes])), (name, changes)
+        changes += REPAIRS[name](read_recipe(page, [*BARE, *changes]))
+        assert name in remedies_in_use(read_recipe(page, [*BARE, *changes])), (name, changes)
+
+
+def test_advice_can_be_typed_as_it_is(page: Path) -> None:
+    left = to_try(read_recipe(page, BARE))
+    assert set(left) == REMEDY_NAMES - {"leading-ctc"}  # which comes on top of CTC
+    for name, typed in left.items():
+        mended = read_recipe(page, [*BARE, *shlex.split(typed)])
+        assert name in remedies_in_use(mended), (name, typed)
 
 
 def test_a_study_or_a_script_that_starts_a_half_repaired_run_goes_on_with_it(

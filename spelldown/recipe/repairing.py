@@ -10,6 +10,7 @@ moves, in this process or in one that resumes the run after a kill.
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -69,6 +70,12 @@ def repair(
     return None
 
 
+def to_try(recipe: Recipe) -> dict[str, str]:
+    """What to type for each remedy that a recipe does not use yet, and could take, by its name."""
+    asked = {one.name: REPAIRS[one.name](recipe) for one in untried(remedies_in_use(recipe))}
+    return {name: shlex.join(changes) for name, changes in asked.items() if changes}
+
+
 def settle(folder: RunFolder) -> None:
     """Moves aside what came before the last repair, if that is still to be done."""
     count = len(folder.read_repairs())
@@ -105,7 +112,7 @@ def _record(
     line: dict[str, Any] = {
         "remedy": name,
         "changes": list(changes),
-        "reason": verdict(history, remedies_in_use(recipe)).reason,
+        "reason": verdict(history).reason,
         "epochs": now.epoch,
         "updates": now.updates,
         "alignment": now.alignment.value,
@@ -125,11 +132,11 @@ def _norms(recipe: Recipe) -> list[str]:
 
 def _convolutions(recipe: Recipe) -> list[str]:
     """Plain convolutions for mobile ones: as wide at their end, and with their strides."""
-    blocks = [
-        _plain(block) if isinstance(block, MobileSettings) else block.model_dump(mode="json")
-        for block in recipe.listener.blocks
+    return [
+        f"listener.blocks.{place}={json.dumps(_plain(block))}"
+        for place, block in enumerate(recipe.listener.blocks)
+        if isinstance(block, MobileSettings)
     ]
-    return [f"listener.blocks={json.dumps(blocks)}"]
 
 
 def _plain(block: MobileSettings) -> dict[str, Any]:

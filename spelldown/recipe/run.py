@@ -19,10 +19,10 @@ from spelldown.errors import (
 )
 from spelldown.recipe.estimate import with_budget
 from spelldown.recipe.language.pretraining import Pretraining, pretraining_of
-from spelldown.recipe.parts import build_parts, build_recognizer, learning_of, remedies_in_use
+from spelldown.recipe.parts import build_parts, build_recognizer, learning_of
 from spelldown.recipe.reading.page import read_page
 from spelldown.recipe.recipe import ROOT, Recipe, read_recipe
-from spelldown.recipe.repairing import repair, settle
+from spelldown.recipe.repairing import repair, settle, to_try
 from spelldown.recipe.using.ready import (
     make_ready,
     notes_on_models,
@@ -237,7 +237,7 @@ def _trainer(
         tracker=with_trackers(
             tracker, recipe.trackers, folder.path, recipe.model_dump(mode="json")
         ),
-        remedies=remedies_in_use(recipe),
+        remedies=to_try(recipe),
         ranks=ranks,
     )
     return trainer, beforehand

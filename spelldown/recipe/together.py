@@ -12,8 +12,9 @@ from pathlib import Path
 from spelldown.data.vocabulary import Vocabulary
 from spelldown.errors import RunError
 from spelldown.recipe import run as runs
-from spelldown.recipe.parts import build_parts, learning_of, remedies_in_use
+from spelldown.recipe.parts import build_parts, learning_of
 from spelldown.recipe.recipe import Recipe, read_recipe
+from spelldown.recipe.repairing import to_try
 from spelldown.training.parallel.linked import joined
 from spelldown.training.parallel.ranks import Ranks
 from spelldown.training.run.run_folder import RunFolder
@@ -94,7 +95,7 @@ def _along(told: runs.Told, ranks: Ranks) -> Trainer:
         learning_of(recipe),
         recipe.search,
         seed=recipe.seed,
-        remedies=remedies_in_use(recipe),
+        remedies=to_try(recipe),
         ranks=ranks,
     )
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from spelldown.training.remedies import PARTS, REMEDY_NAMES, Part, advice
+from spelldown.training.remedies import ALL, PARTS, REMEDY_NAMES, Part, advice
 
 FIFTHS = 5
 """Parts that frames are cut into for coverage. More would ask a word of three letters for attention
@@ -190,23 +190,21 @@ class Verdict:
         return "\n".join([f"{self.state}: {self.reason}", *(f"  try: {a}" for a in self.advice)])
 
 
-def verdict(
-    history: Sequence[Validation], in_use: frozenset[str] | set[str] = frozenset()
-) -> Verdict:
+def verdict(history: Sequence[Validation], left: Mapping[str, str] = ALL) -> Verdict:
     """The verdict after the latest of all validations of a run, oldest first.
 
-    in_use: names (REMEDY_NAMES) of what the run does already, which is then not advised
+    left: what to type for each remedy that the run does not use yet, by its name (REMEDY_NAMES)
 
     Attention that is not aligned counts as *aligning* while the run is young or as long as the
     last WINDOW validations brought something new: a better value or a lower CER. Above 100 % CER
     only a lower CER counts, since what is spelled then has nothing to do with what was said. It
     never counts as not aligning while what is spelled is what was said.
 
-    Raises ValueError if nothing was validated yet or `in_use` holds an unknown name.
+    Raises ValueError if nothing was validated yet or `left` names an unknown one.
     """
     if not history:
         raise ValueError("no validation yet")
-    if unknown := sorted(set(in_use) - REMEDY_NAMES):
+    if unknown := sorted(set(left) - REMEDY_NAMES):
         raise ValueError(f"unknown remedies {unknown}; known: {sorted(REMEDY_NAMES)}")
     now = history[-1]
     since = _aligned_since(history)
@@ -214,7 +212,7 @@ def verdict(
     if since is not None and now.alignment.value >= KEPT:
         return Verdict("aligned", f"since epoch {since} ({told})")
     if since is not None:
-        return _lost(history, since, told, in_use)
+        return _lost(history, since, told, left)
     if now.epoch <= YOUNG_EPOCHS or now.updates < YOUNG_UPDATES:
         return Verdict("aligning", f"too early to say ({told})")
     improving = _improvement(history)
@@ -222,7 +220,7 @@ def verdict(
         return Verdict("aligning", f"{improving} ({told})")
     if now.cer < SPELLS and now.alignment.value >= KEPT:
         return Verdict("aligning", f"what was said is spelled, but {_symptoms(now)} ({told})")
-    return Verdict("not aligning", f"{_symptoms(now)} ({told})", _tried(now, in_use))
+    return Verdict("not aligning", f"{_symptoms(now)} ({told})", _tried(now, left))
 
 
 def came_apart(history: Sequence[Validation]) -> bool:
@@ -238,9 +236,7 @@ def _aligned_since(history: Sequence[Validation]) -> int | None:
     return None
 
 
-def _lost(
-    history: Sequence[Validation], since: int, told: str, in_use: frozenset[str] | set[str]
-) -> Verdict:
+def _lost(history: Sequence[Validation], since: int, told: str, left: Mapping[str, str]) -> Verdict:
     """The verdict on attention that had aligned and came apart."""
     what = f"attention aligned in epoch {since} and came apart"
     if any(seen.alignment.value >= KEPT for seen in history[-WINDOW:]):
@@ -248,7 +244,7 @@ def _lost(
     advice = (
         "go back to the best checkpoint with a lower learning rate, "
         "or lower teacher forcing later and less",
-        *_tried(history[-1], in_use),
+        *_tried(history[-1], left),
     )
     return Verdict("not aligning", f"{what}: {_symptoms(history[-1])} ({told})", advice)
 
@@ -280,6 +276,6 @@ def _symptoms(seen: Validation) -> str:
     return "; ".join(symptoms) or "attention looks aligned but what is spelled is not what was said"
 
 
-def _tried(seen: Validation, in_use: frozenset[str] | set[str]) -> tuple[str, ...]:
+def _tried(seen: Validation, left: Mapping[str, str]) -> tuple[str, ...]:
     """What to try, the weakest part's remedies first."""
-    return advice(seen.alignment.failing() or PARTS, in_use)
+    return advice(seen.alignment.failing() or PARTS, left)

@@ -8,7 +8,7 @@ What makes a resumed run end with the same weights, bit for bit on a CPU:
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -30,7 +30,7 @@ from spelldown.training.learning.settings import Learning, TrainingSettings
 from spelldown.training.learning.teacher_forcing import Judged, build_teacher_forcing, feedback_at
 from spelldown.training.memory import keep_freed_memory
 from spelldown.training.parallel.ranks import Ranks
-from spelldown.training.remedies import finite_again
+from spelldown.training.remedies import ALL, finite_again
 from spelldown.training.run.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -66,8 +66,8 @@ class Trainer:
 
     Whoever resumes and fits must hold the folder (`RunFolder.held`), the whole time.
 
-    remedies: names of what the recipe does already to make attention align, which is then not
-              advised (`spelldown.training.remedies.REMEDY_NAMES`)
+    remedies: what to type for those that the recipe does not use yet to make attention align, by
+              their names (`spelldown.training.remedies`)
     ranks:    the processes that train together, of which the first alone writes and shows
     """
 
@@ -83,7 +83,7 @@ class Trainer:
         *,
         seed: int = 1,
         tracker: Tracker | None = None,
-        remedies: frozenset[str] = frozenset(),
+        remedies: Mapping[str, str] = ALL,
         ranks: Ranks | None = None,
     ) -> None:
         settings, self.ranks = learning.training, ranks or Ranks()

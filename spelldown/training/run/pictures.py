@@ -43,7 +43,7 @@ def attention_picture(
     """A PNG of attention: letters from left to right, as one reads, and seconds upwards.
 
     One panel a head, each scaled to its own brightest weight, which it names. A text with more
-    letters than anyone can say in the time has run away: its end is left out, and the title says so.
+    letters than can be said in the time has run away: its end is left out, and the title says so.
 
     weights: (H, L, T'), a row for each letter
     letters: the text that each of the L symbols adds, `<eos>` included where it came
