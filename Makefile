@@ -5,11 +5,12 @@ TORCH   ?=       # what to install as torch instead of our choice
 WORKERS ?= 2     # test processes
 
 .DEFAULT_GOAL := help
-.PHONY: help env test demo check format clean oracle
+.PHONY: help env test demo check format clean oracle outside
 
 help:
 	@echo "make demo    make a spoken corpus, train a recognizer on it and try it (about ten minutes)"
 	@echo "make test    run the tests (a few minutes, no network)"
+	@echo "make outside the tests of clusters and trackers, whose packages it installs (600 MB)"
 	@echo "make check   lint, formatting and types"
 	@echo "make format  lay the code out"
 	@echo "make env     only the environment, in .venv (the others do it themselves)"
@@ -29,6 +30,13 @@ oracle: env
 # One thread a process: two cores are shared by the test processes.
 test: env oracle
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(strip $(WORKERS))
+
+# What `make test` skips without these packages: Ray, submitit and the trackers, each for real.
+outside: env
+	.venv/bin/python -m pip install -qq --constraint .venv/constraints.txt \
+	--editable '.[ray,slurm,tensorboard,wandb,mlflow]'
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/test_places.py tests/test_places_refusing.py \
+	tests/test_trackers.py
 
 demo: env
 	.venv/bin/spelldown demo
