@@ -5,15 +5,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tiny_study import write_study
+from typer.testing import CliRunner
 
+from spelldown.cli import app
 from spelldown.errors import StudyError
+from spelldown.study.folder import StudyFolder
 from spelldown.study.where import slurm
 from spelldown.study.where.place import Ended, Handle, Job
 from spelldown.study.where.ray import RayPlace, RaySettings
-from spelldown.study.where.slurm import SlurmPlace, SlurmSettings, Work
+from spelldown.study.where.slurm import SlurmHandle, SlurmPlace, SlurmSettings, Work
 
 PATIENT = """
 import signal, sys, time
@@ -99,7 +104,7 @@ def gone(job: Job) -> bool:
 
 
 def test_submitit_keeps_the_promises_of_a_place(tmp_path: Path, job: Callable[..., Job]) -> None:
-    pytest.importorskip("submitit")
+    pytest.importorskip("submitit", reason="no submitit here: make outside")
     settings = SlurmSettings(executor="local", gigabytes=1)
     hold_to_its_promises(SlurmPlace(settings, 4, tmp_path / "study"), job, tmp_path)
     assert (tmp_path / "study" / slurm.FOLDER / slurm.JOBS).read_text() == "[]\n"
@@ -108,7 +113,7 @@ def test_submitit_keeps_the_promises_of_a_place(tmp_path: Path, job: Callable[..
 def test_a_job_whose_time_is_up_saves_all_and_is_queued_again(tmp_path: Path) -> None:
     import threading
 
-    pytest.importorskip("submitit")
+    pytest.importorskip("submitit", reason="no submitit here: make outside")
     wish, log = tmp_path / "wish", tmp_path / "log"
     work = Work((sys.executable, "-c", PATIENT), str(tmp_path), str(log),
                 {"OMP_NUM_THREADS": "1"}, str(wish))  # fmt: skip
@@ -123,7 +128,7 @@ def test_a_job_whose_time_is_up_saves_all_and_is_queued_again(tmp_path: Path) ->
 
 
 def test_slurm_is_asked_for_what_the_study_says(tmp_path: Path, job: Callable[..., Job]) -> None:
-    pytest.importorskip("submitit")
+    pytest.importorskip("submitit", reason="no submitit here: make outside")
     settings = SlurmSettings(
         executor="local", partition="gpu", minutes=90, gigabytes=16, most=3,
         more={"constraint": "a100"}, setup=("module load cuda",),
@@ -134,6 +139,52 @@ def test_slurm_is_asked_for_what_the_study_says(tmp_path: Path, job: Callable[..
     assert asked["slurm_additional_parameters"] == {"constraint": "a100"}
     assert asked["slurm_setup"] == ["module load cuda"] and asked["timeout_min"] == 90
     assert "slurm_account" not in asked and place.room() == 3
+    assert asked["mem_gb"] == 16
+    large = place._parameters(job("large", "", memory=20 << 30), 4)
+    assert large["mem_gb"] == 21  # what the recipe limits, and libraries beside it
+
+
+def test_a_job_that_waits_in_the_queue_is_taken_out_of_it(
+    tmp_path: Path, job: Callable[..., Job]
+) -> None:
+    cancelled: list[str] = []
+    wish = tmp_path / "a.stop"
+
+    def submitted(name: str) -> Any:
+        return SimpleNamespace(cancel=lambda: cancelled.append(name), done=lambda: False)
+
+    queued = SlurmHandle(job("queued", ""), submitted("queued"), wish)
+    queued.stop()
+    assert cancelled == ["queued"] and queued.poll() is not None
+    slurm.begun_at(wish).touch()
+    running = SlurmHandle(job("running", ""), submitted("running"), wish)
+    running.stop()
+    assert cancelled == ["queued"] and running.poll() is None and wish.exists()
+
+
+@pytest.mark.parametrize(
+    ("on", "package", "more"),
+    [("slurm", "submitit", ["slurm.executor=local", "slurm.gigabytes=1"]), ("ray", "ray", [])],
+)
+def test_a_whole_study_goes_through_a_cluster(
+    on: str,
+    package: str,
+    more: list[str],
+    tmp_path: Path,
+    corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip(package, reason=f"no {package} here: make outside")
+    monkeypatch.chdir(tmp_path)
+    page = write_study(tmp_path, corpus, on=on)
+    told = CliRunner().invoke(app, ["study", str(page), *more])
+    assert told.exit_code == 0, told.output
+    known = StudyFolder(tmp_path / "studies" / "study").known()
+    assert [(name, one.state) for name, one in known.items()] == [
+        ("base-seed1", "finished"),
+        ("wide-seed1", "finished"),
+    ]
+    assert "report.html" in told.stdout
 
 
 def test_a_place_that_is_not_here_is_refused_with_what_would_help(
@@ -142,7 +193,7 @@ def test_a_place_that_is_not_here_is_refused_with_what_would_help(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StudyError, match=r"pip install 'spelldown\[ray\]'"):
         RayPlace(RaySettings(), 1)
-    pytest.importorskip("submitit")
+    pytest.importorskip("submitit", reason="no submitit here: make outside")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StudyError, match="no sbatch on this machine"):
         SlurmPlace(SlurmSettings(), 1, tmp_path)
@@ -154,7 +205,7 @@ def test_a_place_that_is_not_here_is_refused_with_what_would_help(
 @pytest.fixture(scope="module")
 def two_machines() -> Iterator[Any]:
     """A Ray cluster of two machines with a core each, here."""
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="no ray here: make outside")
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(

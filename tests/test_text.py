@@ -81,14 +81,14 @@ def test_what_a_text_loses_is_counted_letters_apart_from_punctuation() -> None:
     ],
 )
 def test_numbers_are_read_in_their_language(language: str, written: str, becomes: str) -> None:
-    pytest.importorskip("num2words")
+    pytest.importorskip("num2words", reason="no num2words here: pip install num2words")
     assert said(written, numbers="words", language=language, case="lower") == becomes
 
 
 def test_numbers_need_a_language_that_somebody_can_count_in() -> None:
     with pytest.raises(DataError, match="--text-language en"):
         TextForm(TextSettings(numbers="words"))
-    pytest.importorskip("num2words")
+    pytest.importorskip("num2words", reason="no num2words here: pip install num2words")
     with pytest.raises(DataError, match=r"'tlh'; known: .*\bde\b"):
         TextForm(TextSettings(numbers="words", language="tlh"))
 
@@ -138,7 +138,7 @@ def test_a_text_in_form_stays_as_it_is(text: str, form: TextForm) -> None:
 def test_only_groups_of_three_digits_are_thousands(
     language: str, written: str, becomes: str
 ) -> None:
-    pytest.importorskip("num2words")
+    pytest.importorskip("num2words", reason="no num2words here: pip install num2words")
     found = said(written, numbers="words", language=language, case="lower")
     assert found.startswith(becomes)
 

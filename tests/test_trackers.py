@@ -62,7 +62,10 @@ def lines(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Any:
 def test_tensorboard_shows_every_number_and_picture(
     tmp_path: Path, corpus: Path, lines: Any
 ) -> None:
-    accumulated = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulated = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="no tensorboard here: make outside",
+    )
     assert train(tmp_path / "run", corpus, TensorBoardSettings()) == []
     found = accumulated.EventAccumulator(str(tmp_path / "run" / FOLDER), {"tensors": 0})
     found.Reload()
@@ -76,7 +79,7 @@ def test_tensorboard_shows_every_number_and_picture(
 def test_wandb_keeps_a_run_offline_and_a_resumed_one_under_the_same_name(
     tmp_path: Path, corpus: Path, lines: Any
 ) -> None:
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="no wandb here: make outside")
     run, settings = tmp_path / "run", WandbSettings(mode="offline")
     assert train(run, corpus, settings, epochs=1) == []
     assert train(run, corpus, settings, epochs=2) == []
@@ -91,8 +94,8 @@ def test_wandb_keeps_a_run_offline_and_a_resumed_one_under_the_same_name(
 def test_mlflow_keeps_numbers_parameters_and_pictures(
     tmp_path: Path, corpus: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")
+    mlflow = pytest.importorskip("mlflow", reason="no mlflow here: make outside")
+    pytest.importorskip("sqlalchemy", reason="no sqlalchemy here: make outside")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     run = tmp_path / "run"
     assert train(run, corpus, MlflowSettings(), epochs=1) == []
@@ -205,7 +208,7 @@ def test_a_tracker_without_its_package_is_refused_at_first_and_passed_over_later
 def test_wandb_without_a_login_says_so_and_asks_nobody(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="no wandb here: make outside")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))  # no .netrc
