@@ -94,7 +94,8 @@ def train(
 ) -> None:
     """Train a recipe, or go on with a run that was stopped or killed.
 
-    On several GPUs or machines: torchrun --nproc-per-node 2 -m spelldown train RECIPE
+    On several GPUs or machines: torchrun --nproc-per-node 2 --max-restarts 3 -m -- spelldown train
+    RECIPE
     """
     if resume is not None and recipe is not None and "=" in str(recipe):
         raise typer.BadParameter(
