@@ -9,16 +9,18 @@ run. Runs of the studies that are named are added to it, those of the same row, 
 replaced.
 
 Prints the table in Markdown: how many runs aligned and when, the errors on test with the mean's
-Student-t interval over the runs, and the errors as a multiple of the recipe's, as the mean of pairs
-of runs with the same seed on the same machine (`spelldown.study.report.reckoning.effects`). That
-asks whether a difference would hold for other seeds; a study's own report asks it of other
-utterances too, for which it has to have all that was spelled.
+Student-t interval over the seeds (of a seed that was run on two machines, their mean), and the
+errors as a multiple of the recipe's, as the mean of pairs of runs with the same seed on the same
+machine (`spelldown.study.report.reckoning.effects`). That asks whether a difference would hold for
+other seeds; a study's own report asks it of other utterances too, for which it has to have all that
+was spelled.
 """
 
 import argparse
 import csv
 import io
 import json
+import statistics
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -144,19 +146,23 @@ def table(runs: Iterable[Run]) -> str:
     ratios = {level.name: level.ratio for level in levels}
     lines = [f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|"]
     for row, group in rows.items():
-        rates = [run.wer for run in group]
+        seeds = [statistics.fmean(r.wer for r in group if r.seed == seed) for seed in _seeds(group)]
         cells = (
             f"**{row}**" if row == BASE else row,
             f"{sum(bool(run.aligned) for run in group)} of {len(group)}",
             ", ".join(run.aligned or "-" for run in group),
             ", ".join(f"{run.alignment:.2f}" for run in group),
             ", ".join(f"{run.cer:.1f}" for run in group),
-            ", ".join(f"{rate:.1f}" for rate in rates),
-            f"{sum(rates) / len(rates):.1f}{_range(over_seeds(rates))}",
+            ", ".join(f"{run.wer:.1f}" for run in group),
+            f"{statistics.fmean(seeds):.1f}{_range(over_seeds(seeds))}",
             _times(ratios.get(row)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _seeds(group: Iterable[Run]) -> list[int]:
+    return sorted({run.seed for run in group})
 
 
 def _range(interval: Interval | None) -> str:

@@ -19,7 +19,7 @@ from spelldown.recipe.parts import Parts
 from spelldown.recipe.recipe import Recipe
 from spelldown.search.search import greedy
 from spelldown.training.guard.budget import largest_budget
-from spelldown.training.guard.failing import give_back
+from spelldown.training.guard.failing import give_back, is_out_of_memory
 from spelldown.training.guard.fits import Doing
 from spelldown.training.guard.guard import Guard
 from spelldown.training.guard.limit import free_memory
@@ -178,6 +178,10 @@ def frame_budget(recipe: Recipe, recognizer: Recognizer, shapes: Sequence[tuple[
         try:
             update.run(utterances, frames, symbols)
         except _TooLarge:
+            return False
+        except Exception as error:  # before the guard could see to it
+            if not is_out_of_memory(error):
+                raise
             return False
         finally:
             give_back(device)

@@ -58,6 +58,9 @@ class Guard:
 
     def __enter__(self) -> Self:
         self.fence = self._stack.enter_context(held_to(self.memory, self.device))
+        if self.memory is not None and self.device.type == "cpu":
+            with self.fence.eased():
+                self._worker.begin(anyway=True)
         return self
 
     def __exit__(self, *problem: object) -> None:

@@ -28,6 +28,9 @@ def within_memory(
     worker, done, retries = Worker(), 0, 0
     try:
         with held_to(memory, device) as fence:
+            if memory is not None and device.type == "cpu":
+                with fence.eased():
+                    worker.begin(anyway=True)
             while done < len(items):
                 alone = transcriber.batch_utterances == 1
                 end = done + 1 if alone else len(items)
