@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from spelldown.study.where.local import LEASHED, said_of
 from spelldown.study.where.place import Ended, Job
 
 INSTALL = "--on ray needs Ray, not installed here: pip install 'spelldown[ray]'"
+SETTLING = 5.0  # seconds in which a machine that goes takes all of its processes along
 AT_ONCE = 2  # calls that an actor serves: the one that waits, and the one that stops it
 
 
@@ -78,7 +80,10 @@ class Keeper:
             )
         if self.signal is not None:
             self.send(self.signal)
-        return self.process.wait()
+        status = self.process.wait()
+        if status == -signal.SIGKILL and self.signal != signal.SIGKILL:
+            time.sleep(SETTLING)  # if its machine goes, this process goes next, and tells nothing
+        return status
 
     def send(self, number: int) -> None:
         """Sends the process a signal, at once or as soon as there is one."""
