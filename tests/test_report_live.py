@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from made_study import EPOCHS, MadeStudy, data_of, rows_of, told, unfinished_line
 from tiny_study import planned_in
+from typer.testing import CliRunner
 
+from spelldown.cli import app
 from spelldown.study.folder import StudyFolder
 from spelldown.study.report.findings import find
 from spelldown.study.report.report import Report, watch_report, write_report
@@ -121,3 +123,15 @@ def test_a_watched_report_is_written_when_something_changes_until_nobody_runs_th
     assert [len(report.rows) for report in written] == [2, 2, 3]
     assert data_of(last.html.read_text())["refresh"] is None
     assert last.findings.states == {"finished": 2, "waiting": 1}
+
+
+def test_a_report_of_a_study_that_nobody_runs_is_watched_once(made: MadeStudy) -> None:
+    made.row("base", {})
+    path = made.done()
+    told = CliRunner().invoke(app, ["report", str(path), "--watch"])
+    assert told.exit_code == 0
+    assert [Path(line).name for line in told.stdout.splitlines()[1:]] == [
+        "report.html",
+        "report.md",
+        "report.csv",
+    ]

@@ -122,10 +122,9 @@ def report(
     """Make the page of a study, and its table as Markdown and CSV."""
     from spelldown.study.report.report import watch_report, write_report
 
-    out = console()
+    out, told = console(), set[Path]()
     if watch:
         out.print("open it in a browser: it follows by itself. Ctrl-C ends this, not the study")
-        told: set[Path] = set()
 
         def tell(written: "Report") -> None:
             if written.html not in told:
@@ -135,7 +134,9 @@ def report(
         written = watch_report(folder, into, told=tell)
     else:
         written = write_report(folder, into)
-    out.print(f"{written.html}\n{written.markdown}\n{written.csv}")
+    for path in (written.html, written.markdown, written.csv):
+        if path not in told:
+            out.print(str(path))
 
 
 def _hold_ready(settings: "StudySettings") -> None:

@@ -33,7 +33,7 @@ SEQUENTIAL = ("gp", "cma-es")
 """Samplers that choose badly without what came before."""
 
 
-def hold_installed(explore: ExploreSettings) -> None:
+def hold_sampler(explore: ExploreSettings) -> None:
     """Raises StudyError for a sampler of Optuna's that cannot be used here."""
     if not isinstance(explore, OptunaSettings):
         return
@@ -63,7 +63,7 @@ def begun(planned: Planned, folder: StudyFolder) -> "Trials | None":
     explore = planned.study.settings.explore
     if not isinstance(explore, OptunaSettings) or not folder.trials.is_file():
         return None
-    hold_installed(explore)
+    hold_sampler(explore)
     import optuna
 
     storage = optuna.storages.JournalStorage(_journal(str(folder.trials)))
@@ -81,7 +81,7 @@ class Trials:
         assert isinstance(settings.explore, OptunaSettings)
         self.planned, self.folder, self.settings = planned, folder, settings.explore
         self.axes, self.seeds = settings.axes, settings.every_seed
-        hold_installed(self.settings)
+        hold_sampler(self.settings)
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)

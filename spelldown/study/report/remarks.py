@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from spelldown.study.folder import counted
 from spelldown.study.report.findings import Found
 from spelldown.study.report.rows import RowFigures
 from spelldown.training.run.tracking import duration
@@ -58,8 +59,7 @@ def _seed(one: RowFigures, run: Found) -> str:
 
 
 def _epochs(run: Found) -> str:
-    count = max(run.outcome.epochs, len(run.records))
-    return f"{count} epoch{'s' * (count != 1)}"
+    return counted(max(run.outcome.epochs, len(run.records)), "epoch")
 
 
 def _sentence(text: str) -> str:

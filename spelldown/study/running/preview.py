@@ -16,7 +16,7 @@ from spelldown.study.plan import Planned, plan_study
 from spelldown.study.running.claim import hold_rows, left_out
 from spelldown.study.running.estimates import Sizes, sizes_of
 from spelldown.study.study import Study
-from spelldown.study.trials import begun, hold_installed
+from spelldown.study.trials import begun, hold_sampler
 from spelldown.study.where.local import LocalPlace
 from spelldown.training.guard.limit import bytes_of
 from spelldown.training.run.tracking import duration
@@ -39,7 +39,7 @@ def preview(
     Raises StudyError for what is wrong with the study, and, once the rows are shown, DataError
     where a corpus cannot be used.
     """
-    hold_installed(study.settings.explore)
+    hold_sampler(study.settings.explore)
     problem: DataError | None = None
     try:
         planned = plan_study(study, folder)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spelldown.study.folder import counted
 from spelldown.study.report.findings import Record
 from spelldown.study.report.reckoning.intervals import MEASURES
 from spelldown.study.report.rows import Measured, RowFigures
@@ -115,7 +116,7 @@ def _forest(
                 low=None if low is None else scale.place(low),
                 high=None if high is None else scale.place(high),
                 value=told,
-                says=f"{name}: {told}, {len(found.each)} run{'s' * (len(found.each) > 1)}",
+                says=f"{name}: {told}, {counted(len(found.each), 'run')}",
             )
         )
     base = next((one.name for one in rows if one.base and one.name in there), None)

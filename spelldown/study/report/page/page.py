@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from spelldown.study.axes import label_of
 from spelldown.study.columns import COLUMNS
+from spelldown.study.folder import counted
 from spelldown.study.report.findings import Findings
 from spelldown.study.report.page.axes import groups
 from spelldown.study.report.page.charts import colours, curve_data, forests, panels
@@ -111,7 +112,7 @@ def _state(findings: Findings) -> str:
     total = sum(states.values())
     if not total:
         return "no run yet"
-    runs = f"{total} run{'s' * (total != 1)}"
+    runs = counted(total, "run")
     if set(states) == {"finished"}:
         return f"{runs}, all finished" if total > 1 else f"{runs}, finished"
     return f"{runs}: " + ", ".join(f"{states[s]} {s}" for s in STATES if s in states)
@@ -128,7 +129,7 @@ def _progress(findings: Findings) -> list[tuple[str, float]]:
 
 def _about(findings: Findings, rows: Sequence[RowFigures]) -> str:
     seeds = sorted({seed for one in rows for seed in one.row.runs})
-    told = [f"{len(rows)} row{'s' * (len(rows) != 1)}"]
+    told = [counted(len(rows), "row")]
     if findings.study and seeds:
         told.append(f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}")
     for part in findings.plan.parts:
