@@ -19,6 +19,7 @@ from spelldown.commands.transcribing import transcribe
 from spelldown.commands.tuning import tune
 from spelldown.errors import SpelldownError
 from spelldown.terminal import console
+from spelldown.writing import FULL
 
 
 class _Commands(TyperGroup):
@@ -42,11 +43,10 @@ class _Commands(TyperGroup):
 
 def _of_the_system(error: OSError) -> str:
     """What an error is that the user can mend; nothing for others, and for a reader gone away."""
-    full = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up"}
-    if error.errno == errno.EPIPE or (error.filename is None and error.errno not in full):
+    if error.errno == errno.EPIPE or (error.filename is None and error.errno not in FULL):
         return ""
     where = "" if error.filename is None else f"{error.filename}: "
-    return f"{where}{full.get(error.errno or 0, error.strerror)}"
+    return f"{where}{FULL.get(error.errno or 0, error.strerror)}"
 
 
 app = typer.Typer(

@@ -1,11 +1,15 @@
 """Files written whole or not at all, and safe on disk when we say so."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up"}
+"""What a disk that takes no more says, by errno, in words."""
 
 
 def write_whole(path: Path, content: str | bytes, *, lasting: bool = True) -> None:

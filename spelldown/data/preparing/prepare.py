@@ -11,7 +11,6 @@ What was heard stays on disk: a preparation that was interrupted, or is made aga
 of text or other parts, hears nothing twice.
 """
 
-import errno
 import json
 from array import array
 from collections import Counter
@@ -42,7 +41,7 @@ from spelldown.data.preparing.utterance import PassedOver, Remark, Utterance
 from spelldown.errors import DataError
 from spelldown.progress import Progress, quiet
 from spelldown.settings import Settings
-from spelldown.writing import write_whole
+from spelldown.writing import FULL, write_whole
 
 Source = Callable[[], Iterable[Utterance | Problem]]
 """(what is done, passing through, how many there are) -> the same, perhaps shown"""
@@ -99,7 +98,7 @@ def prepare(
             work = _Preparation(source, asked, folder, settings, progress, say)
             return work.run(jobs)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise DataError(
                 f"{error.filename or out}: the disk is full; what was heard is kept, and the same "
                 "command goes on"

@@ -6,7 +6,6 @@ how they were made and of which manifest, and `.made`, a digest of what each one
 of the same stretch and channel of the same recording are not made again.
 """
 
-import errno
 import hashlib
 import io
 import json
@@ -33,7 +32,7 @@ from spelldown.data.recordings import file_of
 from spelldown.errors import DataError
 from spelldown.progress import Progress, quiet
 from spelldown.settings import Settings
-from spelldown.writing import write_whole
+from spelldown.writing import FULL, write_whole
 
 HEAD = 128  # bytes before the numbers in an .npy file of two axes
 MADE = ".arrays.json"  # says how the arrays in a folder were made, and of which manifest
@@ -81,7 +80,7 @@ def to_arrays(
         for part in parts:
             _write_part(out, part, settings, frontend, jobs, progress)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise DataError(
                 f"{error.filename or out}: the disk is full; the arrays that were made are kept, "
                 "and the same command goes on"

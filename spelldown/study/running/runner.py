@@ -5,6 +5,7 @@ repeated; what was interrupted goes on from its last checkpoint. A machine that 
 of the run's, which is begun again elsewhere.
 """
 
+import errno
 import signal
 import sys
 import threading
@@ -25,7 +26,7 @@ from spelldown.study.running.single import INTERRUPTED, NO_SPACE
 from spelldown.study.where.place import Ended, Handle, Job, Place, memory_of
 from spelldown.training.run.checkpoint import newest
 from spelldown.training.run.tracking import duration
-from spelldown.writing import write_whole
+from spelldown.writing import FULL, write_whole
 
 TICK = 0.5  # seconds between looks at what runs
 LOST = 3  # machines that may be lost under a run before it counts as failed
@@ -35,7 +36,7 @@ STOPPING = 120.0  # seconds that runs may take to save all, when the study is to
 PLAN = "plan.json"
 PLACE = ("room", "submit")  # what a place is asked
 SINGLE = "spelldown.study.running.single"
-SAID = {NO_SPACE: "no space left on the disk", INTERRUPTED: "interrupted"}
+SAID = {NO_SPACE: FULL[errno.ENOSPC], INTERRUPTED: "interrupted"}
 
 
 class Watcher(Protocol):
@@ -202,9 +203,9 @@ class Runner:
         refusals = self.refusals.get(asked, 0)
         if refusals == len(WAITS):
             return False
-        self.refusals[asked] = refusals + 1
-        self.paused[asked] = time.monotonic() + WAITS[refusals]
-        self.watcher.message(f"{error}; the next try is in {duration(WAITS[refusals])}")
+        wait, self.refusals[asked] = WAITS[refusals], refusals + 1
+        self.paused[asked] = time.monotonic() + wait
+        self.watcher.message(f"{error}; the next try is in {duration(wait)}")
         return True
 
     def _paused(self, *asked: str) -> bool:
@@ -215,17 +216,16 @@ class Runner:
         self.given.add(name)
         try:
             self._give_recipe(name, recipe)
-            handle = place.submit(
-                Job(
-                    name=name,
-                    command=(sys.executable, "-m", SINGLE, str(self.folder), name),
-                    directory=Path.cwd(),
-                    log=self.folder.output(name).absolute(),
-                    threads=recipe.training.threads,
-                    gpus=0 if recipe.training.device == "cpu" else 1,
-                    memory=memory_of(recipe),
-                )
+            job = Job(
+                name=name,
+                command=(sys.executable, "-m", SINGLE, str(self.folder), name),
+                directory=Path.cwd(),
+                log=self.folder.output(name).absolute(),
+                threads=recipe.training.threads,
+                gpus=0 if recipe.training.device == "cpu" else 1,
+                memory=memory_of(recipe),
             )
+            handle = place.submit(job)
         except (OSError, StudyError) as error:  # other runs may be taken, and those under way go on
             if isinstance(error, NotNowError) and self._has_patience("submit", error):
                 self.given.discard(name)

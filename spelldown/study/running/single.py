@@ -7,7 +7,6 @@ run's folder, whatever happens, unless it is killed: then whoever started it not
 `--leashed`, it wishes to end as soon as its standard input is closed.
 """
 
-import errno
 import os
 import platform
 import signal
@@ -43,10 +42,10 @@ from spelldown.training.run.checkpoint import load_state, newest
 from spelldown.training.run.run_folder import RunFolder
 from spelldown.training.run.tracking import PlainLines
 from spelldown.training.trainer import Outcome as Trained
+from spelldown.writing import FULL
 
 DONE, FAILED, NO_SPACE, INTERRUPTED = 0, 1, 74, 130  # exit statuses
 LOCK_SECONDS = 60.0  # that a process of an earlier study may take to end
-FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "the disk quota is used up"}
 
 
 class Limited(PlainLines):
