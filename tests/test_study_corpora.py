@@ -85,5 +85,5 @@ def test_a_test_part_that_nobody_asked_for_need_not_be_there(tmp_path: Path) -> 
     assert planned_from(tmp_path, corpus).plan.parts == ("dev", "test")
     with pytest.raises(StudyError, match="no part 'test'"):
         planned_from(tmp_path, corpus, parts=["dev", "test"])
-    with pytest.raises(StudyError, match=r"names no test part \(data\.test\)$"):
+    with pytest.raises(StudyError, match=r"no test part \(data\.test\) \(.*study\.yaml:\d+\)$"):
         planned_from(tmp_path, corpus, parts=["test"], shared={"data.test": None})
