@@ -114,7 +114,7 @@ def train(
         trained = together.resume(resume, memory)
     else:
         assert recipe is not None
-        limit = [] if memory is None else [f"training.memory={memory}"]
+        limit = [] if memory is None else [f"training.memory='{memory}'"]
         trained = together.train(recipe, [*(overrides or ()), *limit], run, track or ())
     if trained is None:  # not the first of several processes: it only trained along
         return

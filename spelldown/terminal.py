@@ -154,7 +154,7 @@ def working(err: Console) -> Progress:
         for count, one in enumerate(done, 1):
             yield one
             now = time.monotonic()
-            if now - said > QUIET_SECONDS:
+            if now - said > QUIET_SECONDS and count != total:
                 said, left = now, ""
                 if total:
                     left = (

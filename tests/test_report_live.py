@@ -132,6 +132,7 @@ def test_a_report_of_a_study_that_nobody_runs_is_watched_once(made: MadeStudy) -
     assert told.exit_code == 0
     assert [Path(line).name for line in told.stdout.splitlines()[1:]] == [
         "report.html",
+        "nobody runs the study now: this is how it stands",
         "report.md",
         "report.csv",
     ]

@@ -11,7 +11,8 @@ from tiny_study import planned_in, write_study
 from typer.testing import CliRunner
 
 from spelldown.cli import app
-from spelldown.errors import DataError, StudyError
+from spelldown.errors import DataError, RecipeError, StudyError
+from spelldown.recipe.recipe import read_recipe
 from spelldown.study.folder import StudyFolder
 from spelldown.study.plan import plan_study
 from spelldown.study.study import read_study
@@ -159,6 +160,16 @@ def test_a_recipe_is_told_from_a_study(write: Callable[..., Path]) -> None:
     recipe = write().with_name("tiny.yaml")
     with pytest.raises(StudyError, match=r"is a recipe, which `spelldown train .*tiny\.yaml`"):
         read_study(recipe)
+    with pytest.raises(RecipeError, match=r"is a study, of many runs: spelldown study .*study\."):
+        read_recipe(recipe.with_name("study.yaml"))
+
+
+def test_a_size_without_a_unit_is_told_how_to_be_written(tmp_path: Path, corpus: Path) -> None:
+    page = str(write_study(tmp_path, corpus))
+    told = CliRunner().invoke(app, ["study", page, "--dry-run", "--no-measure", "--memory", "6"])
+    assert 'should be written as 6GB or 512MiB, found "6"' in told.stderr
+    told = CliRunner().invoke(app, ["study", page, "--no-measure"])
+    assert told.exit_code == 2 and "goes with --dry-run" in told.stderr
 
 
 # --- the command line
@@ -169,8 +180,9 @@ def test_a_recipe_is_told_from_a_study(write: Callable[..., Path]) -> None:
     [
         ("bugdet.epochs=3", "did you mean budget?"),
         ("atention.kind=dot", "did you mean attention?"),
-        ("qqqqq=1", "studies have name, title, recipe"),
-        ("seed=7", "seeds: decides it, as in seeds=[7]"),
+        ("qqqqq=1", "neither studies nor recipes have a qqqqq"),
+        ("rate", "is not KEY=VALUE; names with spaces want quotes"),
+        ("seed=7", "`seeds` decides it, as in seeds=[7]"),
         ("training.memory=lots", 'should be written as 6GB or 512MiB, found "lots"'),
         ("name=a b", 'should be written as dropout or an4-norms.2, found "a b"'),
     ],

@@ -90,11 +90,13 @@ def study(
     if file is None:
         print(schema_text(StudySettings, "spelldown study"), end="")
         return
+    if not (measure or dry_run):
+        raise typer.BadParameter("--no-measure goes with --dry-run: nothing else is measured")
     asked = list(overrides or ())
     if side_by_side is not None:
         asked.append(f"local.side_by_side={side_by_side}")
     if memory is not None:
-        asked.append(f"training.memory={memory}")
+        asked.append(f"training.memory='{memory}'")
     if on is not None:
         asked.append(f"on={on.value}")
     read = read_study(file, asked)
@@ -132,6 +134,7 @@ def report(
             told.add(written.html)
 
         written = watch_report(folder, into, told=tell)
+        out.print("nobody runs the study now: this is how it stands")
     else:
         written = write_report(folder, into)
     for path in (written.html, written.markdown, written.csv):

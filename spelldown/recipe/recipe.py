@@ -11,6 +11,7 @@ from spelldown.data.batching import BatchingSettings
 from spelldown.data.corpora import CorpusSettings
 from spelldown.data.frontend import FrontendSettings
 from spelldown.data.vocabulary import CourseVocabularySettings, VocabularySettings
+from spelldown.errors import RecipeError
 from spelldown.model.listening.listener import ListenerSettings
 from spelldown.model.recognizer import CTCSettings
 from spelldown.model.spelling.attention import AttentionSettings, LocationSettings
@@ -90,6 +91,8 @@ def read_recipe(
     file and line, and the nearest right key.
     """
     page = read_page(Path(path), ROOT)
+    if "recipe" in page.data and page.data.keys() & {"rows", "axes"}:
+        raise RecipeError(f"{path} is a study, of many runs: spelldown study {path}")
     if over is not None:
         page = merged(page, read_page(over, ROOT), ROOT)
     for text in overrides:

@@ -144,7 +144,7 @@ def resume(
     folder, _ = _opened(path)
     with folder.held():
         settle(folder)
-        _, recipe = _opened(path, () if memory is None else (f"training.memory={memory}",))
+        _, recipe = _opened(path, () if memory is None else (f"training.memory='{memory}'",))
         vocabulary = _vocabulary(folder) if folder.vocabulary.exists() else None
         trainer, pretraining = _trainer(recipe, folder, tracker, vocabulary, ranks, resuming=True)
         folder.note_start(launch=ranks.launch)

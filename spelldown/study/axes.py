@@ -187,6 +187,18 @@ def label_of(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def in_short(value: Any, longest: int) -> str:
+    """A value of a recipe for people, in so many letters at the most; of blocks, their kinds."""
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(v, dict) and "kind" in v for v in value)
+    ):
+        return ", ".join(block["kind"] for block in value)
+    text = "none" if value is None else label_of(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def combinations(axes: Mapping[str, AxisSettings], explore: ExploreSettings) -> list[Choice]:
     """The rows that axes make, in order. None for Optuna, which chooses while the study runs.
 

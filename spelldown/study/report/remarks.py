@@ -137,7 +137,7 @@ def _improving(run: Found) -> bool:
     """Whether it was better than ever when its epochs were over, and still learning: where the
     rate has come down as its schedule foresaw, the last epochs are the best ones by design."""
     count = len(run.records)
-    if run.best is None or count != run.planned or run.best["epoch"] <= LATE * count:
+    if run.best is None or not 1 < count == run.planned or run.best["epoch"] <= LATE * count:
         return False
     return bool(run.records[-1]["rate"] > SPENT * max(record["rate"] for record in run.records))
 

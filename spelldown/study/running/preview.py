@@ -1,16 +1,14 @@
 """What a study would do, and what that takes: `spelldown study FILE --dry-run`."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console
 
 from spelldown.errors import DataError
 from spelldown.progress import Progress, quiet
 from spelldown.recipe.recipe import Recipe
-from spelldown.study.axes import OptunaSettings
+from spelldown.study.axes import OptunaSettings, in_short
 from spelldown.study.folder import Outcome, Row, StudyFolder, counted
 from spelldown.study.plan import Planned, plan_study
 from spelldown.study.running.claim import hold_rows, left_out
@@ -98,7 +96,7 @@ class _Preview:
             self.out.print(f"  {row.remark}")
         changes = list(row.changes.items())
         for path, (there, here) in changes[:DIFFERENCES]:
-            self.out.print(f"  {path}: {_short(there)} -> {_short(here)}")
+            self.out.print(f"  {path}: {in_short(there, LONGEST)} -> {in_short(here, LONGEST)}")
         if len(changes) > DIFFERENCES:
             self.out.print(f"  ... and {len(changes) - DIFFERENCES} more")
         if shared:
@@ -148,10 +146,3 @@ def _sized(sizes: Sizes | None, recipe: Recipe, length: str) -> list[str]:
     if sizes.seconds is not None:
         told.append(f"about {duration(sizes.seconds)} each, validations included")
     return told
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, dict) and "kind" in item for item in value):
-        return ", ".join(item["kind"] for item in value)  # the blocks of a listener
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -105,9 +105,10 @@ class View:
             return Text("")
         plan, outcomes = runner.planned.plan, runner.outcomes
         first: dict[str, tuple[Row, int, Outcome]] = {}  # rows that share a run show it once
+        wanted = runner.wanted()
         for row in plan.rows:
             for seed, run in row.runs.items():
-                if run in outcomes:
+                if run in outcomes and run in wanted:
                     first.setdefault(run, (row, seed, outcomes[run]))
         lines = list(first.values())
         shown = [line for line in lines if not line[2].over] or lines

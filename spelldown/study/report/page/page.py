@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from spelldown.study.axes import label_of
+from spelldown.study.axes import in_short
 from spelldown.study.columns import COLUMNS
 from spelldown.study.folder import counted
 from spelldown.study.report.findings import Findings
@@ -213,12 +213,7 @@ def _remark(one: RowFigures, base: RowFigures | None) -> Markup:
 
 def _change(path: str, what: Any) -> dict[str, str]:
     there, here = what
-    return {"path": path, "there": _short(there), "here": _short(here)}
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else label_of(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return {"path": path, "there": in_short(there, 120), "here": in_short(here, 120)}
 
 
 def _epochs_aligned(one: RowFigures) -> str:
