@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_study import write_study
 from toy_corpus import write_corpus, write_utterance
 from trained_run import Trained, copied, train_toy
+
+from spelldown.study.folder import StudyFolder
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 
@@ -80,3 +83,15 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def trained(once: Trained, tmp_path: Path) -> Trained:
     """A copy of the module's run, of its own for each test."""
     return copied(once, tmp_path)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a study's page over a corpus that need not be there."""
+    return lambda **page: write_study(tmp_path, tmp_path / "corpus", **page)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    """The folder of that study."""
+    return StudyFolder(tmp_path / "studies" / "tiny")

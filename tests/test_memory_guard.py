@@ -2,11 +2,13 @@
 
 import gc
 import json
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,25 @@ def test_a_thread_that_takes_over_from_a_spoilt_one_begins_while_the_limit_is_li
         names = guard.make([batch_of(2)], "training", nullcontext, make)
     assert begun == [True] and all("spelldown-training" in name for name in names)
     guard._worker.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to a limit")
+def test_within_a_limit_another_thread_works_and_never_ends_once_memory_ran_out_in_it() -> None:
+    seen: list[threading.Thread] = []
+
+    def make(most: int, part: Batch) -> int:
+        seen.append(threading.current_thread())
+        if len(part) > most:
+            raise error()
+        return len(part)
+
+    for most, ends in ((2, True), (1, False)):
+        seen.clear()
+        with Guard(CPU, memory="900GB") as guard:
+            assert sum(guard.make([batch_of(2)], "training", nullcontext, partial(make, most))) == 2
+        assert threading.main_thread() not in seen and seen[0].name == "spelldown-training"
+        seen[0].join(10 if ends else 0.2)
+        assert seen[0].is_alive() is not ends
 
 
 def test_an_utterance_that_does_not_fit_alone_is_named() -> None:

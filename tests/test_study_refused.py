@@ -17,18 +17,6 @@ from spelldown.study.folder import StudyFolder
 from spelldown.study.plan import plan_study
 from spelldown.study.study import read_study
 
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a study's page over a corpus that need not be there."""
-    return lambda **page: write_study(tmp_path, tmp_path / "corpus", **page)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> StudyFolder:
-    return StudyFolder(tmp_path / "studies" / "tiny")
-
-
 # --- the page
 
 

@@ -62,7 +62,7 @@ def repair(
             first = str(error).splitlines()[-1].strip(" -")
             tracker.message(f"the remedy {name} is passed over: {first}")
             continue
-        _record(recipe, folder, history, name, asked)
+        _record(folder, history, name, asked)
         tracker.message(f"beginning anew with {name}: {' '.join(asked)}")
         settle(folder)
         return repaired
@@ -101,11 +101,7 @@ def _remedies(recipe: Recipe, folder: RunFolder, history: Sequence[Validation]) 
 
 
 def _record(
-    recipe: Recipe,
-    folder: RunFolder,
-    history: Sequence[Validation],
-    name: str,
-    changes: Sequence[str],
+    folder: RunFolder, history: Sequence[Validation], name: str, changes: Sequence[str]
 ) -> None:
     """Adds the repair's line to repairs.jsonl."""
     now = history[-1]

@@ -207,14 +207,14 @@ def _astray(overrides: Sequence[str]) -> list[Problem]:
     found, known = [], [*StudySettings.model_fields, *Recipe.model_fields]
     for text in overrides:
         key = _first(text)
-        if key == "seed":
+        if key and "=" not in text:
+            told = "is not KEY=VALUE; names with spaces want quotes, as in --only 'low rate'"
+        elif key == "seed":
             told = "`seeds` decides it, as in seeds=[7]"
         elif key and key not in Recipe.model_fields:
             meant = nearest(key, known)
             told = f"neither studies nor recipes have a {key}"
             told += f"; did you mean {meant}?" if meant else ""
-            if "=" not in text:
-                told = "is not KEY=VALUE; names with spaces want quotes, as in --only 'low rate'"
         else:
             continue
         found.append(Problem((), f"{text} ({COMMAND_LINE}): {told}"))

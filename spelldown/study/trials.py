@@ -63,7 +63,6 @@ def begun(planned: Planned, folder: StudyFolder) -> "Trials | None":
     explore = planned.study.settings.explore
     if not isinstance(explore, OptunaSettings) or not folder.trials.is_file():
         return None
-    hold_sampler(explore)
     import optuna
 
     storage = optuna.storages.JournalStorage(_journal(str(folder.trials)))

@@ -44,7 +44,6 @@ from spelldown.settings import Settings
 from spelldown.writing import FULL, write_whole
 
 Source = Callable[[], Iterable[Utterance | Problem]]
-"""(what is done, passing through, how many there are) -> the same, perhaps shown"""
 
 
 class PrepareSettings(Settings):
