@@ -10,7 +10,7 @@ WORKERS ?= 2     # test processes
 help:
 	@echo "make demo    make a spoken corpus, train a recognizer on it and try it (about ten minutes)"
 	@echo "make test    run the tests (a few minutes, no network)"
-	@echo "make outside the tests of clusters and trackers, whose packages it installs (600 MB)"
+	@echo "make outside the tests of clusters and trackers, whose packages it installs (460 MB)"
 	@echo "make check   lint, formatting and types"
 	@echo "make format  lay the code out"
 	@echo "make env     only the environment, in .venv (the others do it themselves)"
